@@ -23,8 +23,10 @@ from mcp_server.runtime.jobs.supervisor import WorkerSupervisor
 from mcp_server.services.data import DataService
 from mcp_server.services.deployment import DeploymentService
 from mcp_server.services.health import HealthService
+from mcp_server.services.importing import Importing
 from mcp_server.services.monitoring import MonitoringService
 from mcp_server.services.monitoring_parts import MonitoringParts
+from mcp_server.services.nba_sources import NbaSources
 from mcp_server.services.prediction import PredictionService
 from mcp_server.services.probes import add_probes
 from mcp_server.services.registry import RegistryService
@@ -159,6 +161,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         artifacts=artifacts,
         reports=reports,
         sources=sources,
+        importing=Importing(sources, {"nba": NbaSources()}),
         queries=DatasetQueries(datasets, artifacts, settings.limits),
         users_of=models.trained_on,
     )

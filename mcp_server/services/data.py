@@ -34,6 +34,7 @@ from mcp_server.services.data_wording import (
     steps_documents,
     written_result,
 )
+from mcp_server.services.importing import Importing
 from mcp_server.services.paging import after_of, cursor_of, fitting
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.datasets import DatasetStore, DatasetVersion, parse_reference, require_columns, require_name
@@ -41,11 +42,10 @@ from mcp_server.stores.exports import ExportFormat, export_frame
 from mcp_server.stores.queries import DatasetQueries
 from mcp_server.stores.query_values import visible_text
 from mcp_server.stores.reports import ReportStore
-from mcp_server.stores.sources import SAMPLE, SourceFiles, check_options
+from mcp_server.stores.sources import SourceFiles
 
 Recipe = Literal["nba_elo", "nba_game_features"]
 
-_SAMPLE_SEASONS = 3
 _TEXT_ROOM = 12_000
 _KEPT_IN_NOTES = ("missing_words", "infinite", "decimal_as_float", "unnamed_column")
 
@@ -72,6 +72,7 @@ class DataService:
         artifacts: ArtifactStore,
         reports: ReportStore,
         sources: SourceFiles,
+        importing: Importing,
         queries: DatasetQueries,
         users_of: Callable[[Sequence[str]], list[str]],
     ) -> None:
@@ -85,6 +86,7 @@ class DataService:
         self._artifacts = artifacts
         self._reports = reports
         self._sources = sources
+        self._importing = importing
         self._queries = queries
         self._users_of = users_of
 
@@ -111,29 +113,18 @@ class DataService:
         """
         progress = progress or NoProgress()
         require_name(name)
-        options = dict(options or {})
-        if source == SAMPLE:
-            return self._import_sample(caller, name, options)
-        file = self._sources.find(source)
-        progress(0.05, f"reading {file.size_bytes:,} bytes")
         with self._artifacts.temporary_path(".parquet") as output:
-            parsed = self._sources.parse(file, format, options, output, progress.cancelled)
-            progress(0.8, "storing")
-            said = [f"{f.column}: {f.message}" for f in parsed.findings if f.code in _KEPT_IN_NOTES]
-            lineage = {"parents": [], "options": options, "notes": [*parsed.notes, *said], "file": dict(parsed.details)}
-            version, created = self._store(name, output, file.source, lineage, caller)
-        return written_result(version, created, "Imported", parsed.findings)
-
-    def _import_sample(self, caller: Caller, name: str, options: dict[str, Any]) -> DatasetResult:
-        from mcp_server.nba.simulator import simulate_seasons
-
-        check_options(SAMPLE, options)
-        seasons, seed = options.get("seasons", _SAMPLE_SEASONS), options.get("seed", 0)
-        games = simulate_seasons(seasons, seed)
-        note = f"Simulated games that never happened: {seasons} seasons from seed {seed}."
-        lineage = {"parents": [], "options": {"seasons": seasons, "seed": seed}, "notes": [note]}
-        version, created = self._store(name, games, SAMPLE, lineage, caller)
-        return written_result(version, created, f"Simulated {seasons} seasons as")
+            brought = self._importing.bring(source, format, dict(options or {}), output, progress)
+            progress(0.9, "storing")
+            said = [f"{f.column}: {f.message}" for f in brought.findings if f.code in _KEPT_IN_NOTES]
+            lineage = {
+                "parents": [],
+                "options": dict(brought.options),
+                "notes": [*brought.notes, *said],
+                "file": dict(brought.details),
+            }
+            version, created = self._store(name, output, brought.source, lineage, caller)
+        return written_result(version, created, brought.opening, brought.findings)
 
     def list_sources(self, *, limit: int = 50, cursor: str | None = None) -> SourcePage:
         """List the files below the data roots that can be imported, and what is always there."""
@@ -144,10 +135,14 @@ class DataService:
         ]
         items = fitting(items)
         more = len(files) > len(items) or len(items) == limit
-        page = [*items, *([] if more else [SourceItem(source=SAMPLE, kind="simulator")])]
-        follow = "; more follow" if more else ""
+        others = [
+            SourceItem(source=visible_text(o.source, 500), kind=o.kind, bytes=o.size_bytes, modified=o.modified)
+            for o in self._importing.listed()
+        ]
+        page = [*items, *([] if more else others)]
+        follow = "; more follow" if more else f"; beside them {', '.join(other.source for other in others[:10])}"
         return SourcePage(
-            summary=f"{counted(len(items), 'file')} on this page{follow}; {SAMPLE} is always there.",
+            summary=f"{counted(len(items), 'file')} on this page{follow}.",
             items=page,
             next_cursor=cursor_of(files[len(items) - 1].source) if more else None,
         )

@@ -20,12 +20,12 @@ from mcp_server.errors import (
     shown,
 )
 from mcp_server.runtime.child import never_cancelled, run_in_child
+from mcp_server.runtime.progress import Progress
 from mcp_server.settings import LimitSettings
+from mcp_server.stores.sources_reader import Brought, require_options
 
-SAMPLE = "nba://sample"
 SUPPORTED = "CSV, TSV, JSON, JSON Lines, Parquet, Arrow and Excel files (gzip, bz2, zstd too), and nba://sample"
 _LATER_SCHEMES = ("s3", "sql")
-_LATER_NBA = ("nba://games", "nba://teams", "nba://players", "nba://schedule")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _GLOB = re.compile(r"[*?\[]")
 _MAX_LISTED = 10_000
@@ -37,7 +37,6 @@ _OPTIONS: Mapping[str, Mapping[str, type]] = {
     "excel": {"sheet": str, "header": bool},
     "parquet": {},
     "arrow": {},
-    SAMPLE: {"seasons": int, "seed": int},
 }
 
 
@@ -132,6 +131,21 @@ class SourceFiles:
                     files.setdefault(name, _source_file(name, path, found))
         return [files[name] for name in sorted(files)[:limit]]
 
+    def bring(
+        self, source: str, format: str | None, options: Mapping[str, Any], output: Path, progress: Progress
+    ) -> Brought:
+        """Write the rows of the file that `source` names to `output`.
+
+        Raises:
+            LifecycleError: as `find` and `parse`.
+        """
+        file = self.find(source)
+        progress(0.05, f"reading {file.size_bytes:,} bytes")
+        parsed = self.parse(file, format, options, output, progress.cancelled)
+        return Brought(
+            source=file.source, findings=parsed.findings, notes=parsed.notes, details=parsed.details, options=options
+        )
+
     def parse(
         self,
         file: SourceFile,
@@ -150,7 +164,7 @@ class SourceFiles:
         from mcp_server.stores.sources_parse import kind_of
 
         kind = kind_of(file.path.name, format)
-        check_options(kind.format, options)
+        require_options(kind.format, _OPTIONS[kind.format], options)
         limits = self._limits
         answer = run_in_child(
             "mcp_server.stores.sources_parse:parse_file",
@@ -218,30 +232,12 @@ def refuse_schemes(source: str, word: str = "Source") -> None:
     if match is None:
         return
     scheme = match[1].lower()
-    if scheme == "nba" and word == "Source":
-        if source.startswith(_LATER_NBA):
-            raise _unsupported(f"{shown(source)} is")
-        raise InvalidArgumentError(f"There is no source {shown(source)}.", hint=f"Supported today: {SUPPORTED}.")
     if scheme in _LATER_SCHEMES:
         raise _unsupported(f"{word}s with {scheme}:// are")
     raise PermissionDeniedError(
         f"{word} {shown(source)} is not allowed: addresses are off, and no host is allowed.",
         hint=f"Supported today: {SUPPORTED}.",
     )
-
-
-def check_options(kind: str, options: Mapping[str, Any]) -> None:
-    """Raise InvalidArgumentError unless every option is one that this kind of source has, of the right type."""
-    known = _OPTIONS[kind]
-    for name, value in options.items():
-        if name not in known:
-            raise InvalidArgumentError(
-                f"Source kind {kind} has no option {shown(name)}.",
-                hint=f"Its options: {', '.join(known)}." if known else "It has no options.",
-            )
-        if type(value) is not known[name]:
-            word = {str: "text", bool: "true or false", int: "a whole number"}[known[name]]
-            raise InvalidArgumentError(f"Option {name} is {word}, not {shown(value)}.", hint="Mend the option.")
 
 
 def _unsupported(what: str) -> FailedPreconditionError:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mcp_server.runtime.clock import ManualClock
 from mcp_server.services.data import DataService
+from mcp_server.services.importing import Importing
+from mcp_server.services.nba_sources import NbaSources
 from mcp_server.settings import LimitSettings
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
@@ -35,11 +37,13 @@ def make_world(database: Database, artifacts: ArtifactStore, clock: ManualClock,
     datasets = DatasetStore(database, artifacts, clock)
     reports = ReportStore(database, artifacts, clock)
     users: list[str] = []
+    sources = SourceFiles([root.resolve()], limits)
     service = DataService(
         datasets=datasets,
         artifacts=artifacts,
         reports=reports,
-        sources=SourceFiles([root.resolve()], limits),
+        sources=sources,
+        importing=Importing(sources, {"nba": NbaSources()}),
         queries=DatasetQueries(datasets, artifacts, limits),
         users_of=lambda refs: list(users),
     )
