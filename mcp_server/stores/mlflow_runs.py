@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from filelock import FileLock
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from mcp_server.errors import ConflictError, UnavailableError
@@ -37,6 +38,7 @@ _REASON_TAG = "nba_mcp.stage_reason"
 _SCHEMA = "mlflow"
 _PARAM_LENGTH = 5000
 _BATCH = 100
+_OPENING_PATIENCE_S = 60.0
 _OPENING_LOCK = 6013770017
 _STATUS_MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _STATUS_TAKEN = {"RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"}
@@ -300,20 +302,35 @@ def make_client(place: TrackingPlace) -> Any:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         if place.artifact_root is not None:
             place.artifact_root.mkdir(parents=True, exist_ok=True)
-        if place.database is None:
-            client = MlflowClient(tracking_uri=place.uri, registry_uri=place.uri)
-            _let_readers_pass(place.uri)
-            return client
-        with _turn(place.database):
+        with _turn(place.database) if place.database is not None else _turn_at_file(place.uri, MlflowClient):
             return MlflowClient(tracking_uri=place.uri, registry_uri=place.uri)
 
 
-def _let_readers_pass(uri: str) -> None:
-    """Set an SQLite file to write-ahead logging (it stays so): then writers and readers do not wait for each other."""
+@contextmanager
+def _turn_at_file(uri: str, connect: Callable[..., Any]) -> Iterator[None]:
+    """Let processes that start at once open an SQLite file one after the other: of two that migrate it both fail."""
     url = sa.make_url(uri) if uri.startswith("sqlite:") else None
-    if url is not None and url.database:
-        with closing(sqlite3.connect(url.database, timeout=20)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+    if url is None or not url.database:
+        yield
+        return
+    with FileLock(f"{url.database}.lock", timeout=_OPENING_PATIENCE_S):
+        _make_file(Path(url.database), connect)
+        yield
+
+
+def _make_file(path: Path, connect: Callable[..., Any]) -> None:
+    """Make MLflow's SQLite file, whole or not at all: migrations that were cut off can never be finished.
+
+    It is set to write-ahead logging, and stays so: then writers and readers do not wait for each other.
+    """
+    if path.exists():
+        return
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    connect(tracking_uri=f"sqlite:///{unfinished}", registry_uri=f"sqlite:///{unfinished}")
+    unfinished.replace(path)
+    with closing(sqlite3.connect(path, timeout=20)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 @contextmanager
