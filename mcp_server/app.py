@@ -18,6 +18,7 @@ from mcp_server.results.health import CacheFigures
 from mcp_server.runtime.child import prepare_children
 from mcp_server.runtime.clock import Clock, SystemClock
 from mcp_server.runtime.health import HealthChecker
+from mcp_server.runtime.jobs.inline import WorkRunner
 from mcp_server.runtime.jobs.queue import JobQueue
 from mcp_server.runtime.jobs.supervisor import WorkerSupervisor
 from mcp_server.services.data import DataService
@@ -34,6 +35,7 @@ from mcp_server.services.rollout_figures import arm_figures
 from mcp_server.services.rollouts import Rollouts
 from mcp_server.services.routes import RouteTable
 from mcp_server.services.scorers import ScorerCache
+from mcp_server.services.short_work import ShortWork
 from mcp_server.services.training import TrainingService
 from mcp_server.services.validation import ValidationService
 from mcp_server.settings import Role, Settings
@@ -70,6 +72,7 @@ class App:
     audit: AuditLog
     job_records: JobRecords
     jobs: JobQueue
+    work: WorkRunner
     data: DataService
     validation: ValidationService
     training: TrainingService
@@ -87,18 +90,15 @@ class App:
 
     def job_methods(self) -> dict[str, Callable[..., Any]]:
         """Return the service method of every job tool: the method has the tool's name."""
-        services: tuple[object, ...] = (
-            self.data,
-            self.validation,
-            self.training,
-            self.registry,
-            self.prediction,
-            self.monitoring,
-        )
-        methods = {}
-        for kind in self.job_kinds - {"train_model"}:  # a training is many steps of its own
-            methods[kind] = next(getattr(service, kind) for service in services if hasattr(service, kind))
-        return methods
+        services = (self.data, self.validation, self.training, self.registry, self.prediction, self.monitoring)
+        return _job_methods(self.job_kinds, services)
+
+
+def _job_methods(kinds: frozenset[str], services: Sequence[object]) -> dict[str, Callable[..., Any]]:
+    methods = {}
+    for kind in kinds - {"train_model"}:  # a training is many steps of its own
+        methods[kind] = next(getattr(service, kind) for service in services if hasattr(service, kind))
+    return methods
 
 
 def open_app(
@@ -235,6 +235,15 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
     def caches() -> list[CacheFigures]:
         return [scorers.figures()]
 
+    short_work = ShortWork(
+        limit_s=settings.worker.inline_limit_s,
+        datasets=datasets,
+        sources=sources,
+        predictions=predictions,
+    )
+    services = (data, validation, training, registry, prediction, monitoring)
+    work = WorkRunner(jobs, _job_methods(job_kinds, services), short_work.is_short, clock)
+
     checker = HealthChecker(clock)
     stack.callback(checker.close)
     add_probes(
@@ -261,6 +270,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         audit=audit,
         job_records=records,
         jobs=jobs,
+        work=work,
         data=data,
         validation=validation,
         training=training,

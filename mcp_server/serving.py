@@ -37,7 +37,7 @@ def _open(settings: Settings) -> Opening:
             settings,
             roles_by_tool=ROLES_BY_TOOL,
             job_kinds=JOB_KINDS,
-            child_modules=("mcp_server.stores.locked_sql",),
+            child_modules=("mcp_server.stores.locked_sql", "mcp_server.stores.sources_parse"),
             with_worker=settings.worker.embedded,
         )
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mcp_server.errors import InvalidArgumentError
@@ -71,6 +80,9 @@ class WorkerSettings(Part):
     heartbeat_s: PositiveFloat = Field(default=2.0, description="Pause between two signs of life.")
     grace_s: PositiveFloat = Field(default=10.0, description="Silence after which a worker counts as dead.")
     queue_poll_s: PositiveFloat = Field(default=0.05, description="Pause between two looks at the queue.")
+    inline_limit_s: NonNegativeFloat = Field(
+        default=1.0, description="Work estimated to take less runs in the server itself; 0: none does."
+    )
 
 
 class LimitSettings(Part):
@@ -89,6 +101,37 @@ class LimitSettings(Part):
     max_predict_rows: PositiveInt = Field(default=10_000, description="Most rows of one predict call.")
     max_training_cells: PositiveInt = Field(default=500_000_000, description="Most rows × columns of a fit.")
     trial_timeout_s: PositiveFloat = Field(default=1800.0, description="Longest single trial.")
+
+
+class RemoteSettings(Part):
+    """Sources and targets beyond this machine: s3://, sql:// and https://."""
+
+    connect_timeout_s: PositiveFloat = Field(default=2.0, description="Longest wait for a connection.")
+    read_timeout_s: PositiveFloat = Field(default=15.0, description="Longest silence of a server.")
+    statement_timeout_s: PositiveFloat = Field(default=120.0, description="Longest single statement of sql://.")
+    transfer_timeout_s: PositiveFloat = Field(default=3600.0, description="Longest import from, or export to, one.")
+
+
+class S3Settings(Part):
+    """Buckets that s3:// reads and writes."""
+
+    buckets: tuple[str, ...] = Field(default=(), description="JSON list of buckets that may be used; empty: none.")
+    endpoint_url: str | None = Field(default=None, description="Empty: Amazon's own.")
+    region: str | None = Field(default=None, description="Empty: as boto3 finds it.")
+    access_key_id: SecretStr | None = Field(default=None, description="Empty: as boto3 finds it.")
+    secret_access_key: SecretStr | None = Field(default=None, description="Belongs to the access key.")
+
+
+class WebSettings(Part):
+    """Hosts that https:// fetches from."""
+
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="JSON list of hosts, or host:port where it is not 443; empty: https:// is off."
+    )
+    private_hosts: tuple[str, ...] = Field(
+        default=(), description="Further ones, whose addresses may lie in a private network or on this machine."
+    )
+    ca_file: Folder | None = Field(default=None, description="Certificates (PEM) to trust beside the system's.")
 
 
 class PredictionLogSettings(Part):
@@ -136,6 +179,12 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: LimitSettings = LimitSettings()
+    connections: dict[str, SecretStr] = Field(
+        default={}, description="Databases for sql://NAME, as NBA_MCP_CONNECTIONS__NAME=URL; PostgreSQL or SQLite."
+    )
+    remote: RemoteSettings = RemoteSettings()
+    s3: S3Settings = S3Settings()
+    web: WebSettings = WebSettings()
     prediction_log: PredictionLogSettings = PredictionLogSettings()
     cache: CacheSettings = CacheSettings()
     monitoring: MonitoringSettings = MonitoringSettings()

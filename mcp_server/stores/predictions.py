@@ -157,6 +157,12 @@ class PredictionStore:
         with self._database.read() as connection:
             return _latency(connection, answers)
 
+    def count(self, endpoint: str, at_most: int) -> int:
+        """Return how many predictions of an endpoint are logged; counting ends at `at_most`."""
+        some = sa.select(predictions.c.sequence).where(predictions.c.endpoint == endpoint).limit(at_most).subquery()
+        with self._database.read() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
+
     def count_outcomes(self, endpoint: str, since: datetime | None = None) -> int:
         """Return how many outcomes were recorded after `since`."""
         statement = sa.select(sa.func.count()).select_from(outcomes).where(outcomes.c.endpoint == endpoint)

@@ -86,16 +86,16 @@ def caller_of(ctx: Context[Any, Any]) -> Caller:
 async def run_job(
     ctx: Context[Any, Any], kind: str, result_type: type[ResultT], wait_seconds: float, **arguments: object
 ) -> Job[ResultT]:
-    """Queue the service method named `kind`, wait up to `wait_seconds`, and return the job as it is then.
+    """Run the service method named `kind`, here or in a worker, and return the job as it is after `wait_seconds`.
 
-    Cancelling the call stops the waiting, never the job.
+    Cancelling the call stops the waiting, never the work.
 
     Raises:
-        LifecycleError: the job failed in that time; `details` carries its `job_id`.
+        LifecycleError: it failed in that time; `details` carries the `job_id` of what ran in a worker.
     """
     app = await opened(ctx)
     plain = {name: to_jsonable_python(value) for name, value in arguments.items()}
-    job = await app.jobs.run(
+    job = await app.work.run(
         kind, plain, caller=caller_of(ctx), wait_seconds=wait_seconds, report_progress=ctx.report_progress
     )
     return Job[result_type].model_validate(job)  # type: ignore[valid-type]

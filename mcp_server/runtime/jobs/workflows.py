@@ -18,6 +18,7 @@ from dbos import DBOS, PortableWorkflowError, SetWorkflowID
 
 from mcp_server.errors import CancelledError, InternalError, LifecycleError
 from mcp_server.runtime.identity import Caller
+from mcp_server.runtime.jobs.inline import takes
 from mcp_server.runtime.jobs.queue import SCHEDULED_JOB, TRIAL_QUEUE, JobQueue
 from mcp_server.stores.job_records import JobRecords
 
@@ -118,7 +119,7 @@ class JobWorkflows:
             job_id = str(DBOS.workflow_id)
             progress = JobProgress(job_id, self._queue, self._records)
             call: dict[str, Any] = {**arguments, "progress": progress}
-            if _takes(method, "caller"):
+            if takes(method, "caller"):
                 call["caller"] = Caller.from_document(caller)
             return _step(kind, lambda: method(**call))
 
@@ -188,11 +189,6 @@ def _register(name: str, work: JobMethod) -> JobMethod:
     workflow.__qualname__ = workflow.__name__ = name
     registered: JobMethod = DBOS.workflow(name=name)(workflow)
     return registered
-
-
-def _takes(method: JobMethod, argument: str) -> bool:
-    code = getattr(method, "__func__", method).__code__
-    return argument in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def _told(done: int, total: int, trial: Mapping[str, Any]) -> str:

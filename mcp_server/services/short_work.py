@@ -1,0 +1,131 @@
+"""The one rule for what runs in the server itself: work that is estimated to take less than about a second.
+
+The estimate is rough on purpose: a fixed part and a part for every million cells (rows × columns) that are read, taken
+from measurements on two slow cores. What cannot be estimated (a remote source, a model to fit, a search) is long.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from mcp_server.errors import LifecycleError
+from mcp_server.stores.datasets import DatasetStore
+from mcp_server.stores.predictions import PredictionStore
+from mcp_server.stores.sources import SourceFiles
+
+# Seconds: fixed, and for every million cells
+_RATES: Final[Mapping[str, tuple[float, float]]] = {
+    "describe_dataset": (0.3, 0.25),
+    "validate_dataset": (0.05, 0.05),
+    "suggest_suite": (0.2, 0.3),
+    "check_integrity": (0.05, 0.1),
+    "clean_dataset": (0.1, 0.3),
+    "transform_dataset": (0.1, 0.3),
+    "check_training_data": (0.4, 2.0),
+    "evaluate_model": (0.4, 1.0),
+    "compare_models": (0.4, 2.0),
+    "predict_dataset": (0.3, 0.5),
+    "check_drift": (0.4, 1.0),
+    "check_performance": (0.3, 1.0),
+}
+_IMPORT_S, _IMPORT_S_PER_BYTE, _COMPRESSED = 0.2, 5e-8, 10  # of a file; a compressed one holds about so many times more
+_SAMPLE_S_PER_SEASON: Final = 0.05
+_FITS: Final = {"knn", "iterative", "isolation_forest"}  # steps of cleaning that fit a model
+_LOGGED_COLUMNS: Final = 20
+_WORD: Final = re.compile(r"[a-z][a-z0-9_-]*")
+_COMPRESSIONS: Final = (".gz", ".bz2", ".zst")
+
+
+def _nothing_is_known(_kind: str, _arguments: Mapping[str, Any]) -> bool:
+    return False
+
+
+class ShortWork:
+    """Estimates how long the work of a job tool takes. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        limit_s: float,
+        datasets: DatasetStore,
+        sources: SourceFiles,
+        predictions: PredictionStore,
+        is_known: Callable[[str, Mapping[str, Any]], bool] = _nothing_is_known,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            limit_s: what takes longer goes to a worker; 0 sends everything there.
+            is_known: tells that the answer is kept already, so that giving it takes no time.
+        """
+        self._limit_s = limit_s
+        self._datasets = datasets
+        self._sources = sources
+        self._predictions = predictions
+        self._is_known = is_known
+
+    def is_short(self, kind: str, arguments: Mapping[str, Any], wait_seconds: float) -> bool:
+        """Return True when the work is to run in the server: it is short, and the caller waits that long."""
+        if self._limit_s <= 0 or wait_seconds < self._limit_s:
+            return False
+        return self.estimate_s(kind, arguments) <= self._limit_s
+
+    def estimate_s(self, kind: str, arguments: Mapping[str, Any]) -> float:
+        """Return the seconds that the work will take, about; infinity where that cannot be said.
+
+        What names something that does not exist takes no time: its refusal is there at once.
+        """
+        try:
+            if self._is_known(kind, arguments):
+                return 0.0
+            if kind == "import_dataset":
+                return self._import_s(arguments)
+            if kind not in _RATES or _is_long(kind, arguments):
+                return math.inf
+            fixed, per_million = _RATES[kind]
+            return fixed + per_million * self._cells(kind, arguments) / 1e6
+        except LifecycleError:
+            return 0.0
+
+    def _import_s(self, arguments: Mapping[str, Any]) -> float:
+        source = str(arguments["source"])
+        if source.startswith("nba://"):
+            seasons = (arguments.get("options") or {}).get("seasons", 3)
+            known = source == "nba://sample" and isinstance(seasons, int)
+            return _IMPORT_S + _SAMPLE_S_PER_SEASON * seasons if known else math.inf
+        if "://" in source:
+            return math.inf
+        size = self._sources.find(source).size_bytes * (_COMPRESSED if source.endswith(_COMPRESSIONS) else 1)
+        return _IMPORT_S + _IMPORT_S_PER_BYTE * size
+
+    def _cells(self, kind: str, arguments: Mapping[str, Any]) -> int:
+        references = [arguments.get(name) for name in ("dataset", "reference", "current")]
+        references += arguments.get("inputs") or []
+        references += [str(_parent(key)).partition(".")[0] for key in arguments.get("foreign_keys") or []]
+        if arguments.get("sql"):
+            words = set(_WORD.findall(str(arguments["sql"]).lower()))
+            references += [name for name in self._datasets.names() if name in words]
+        cells = 0
+        for reference in dict.fromkeys(each for each in references if each):
+            version = self._datasets.resolve(str(reference))
+            cells += version.rows * len(version.columns)
+        if kind in ("check_drift", "check_performance") and arguments.get("endpoint"):
+            cells += self._predictions.count(arguments["endpoint"], at_most=100_000) * _LOGGED_COLUMNS
+        return cells
+
+
+def _is_long(kind: str, arguments: Mapping[str, Any]) -> bool:
+    """Return True where the size of the data says little about the time."""
+    if kind == "validate_dataset":
+        return bool(arguments.get("engine") == "gx")
+    if kind == "clean_dataset":
+        steps = arguments.get("steps") or []
+        options = [step.get("options") or {} for step in steps if isinstance(step, dict)]
+        return any(_FITS & {str(value) for value in each.values()} for each in options)
+    return False
+
+
+def _parent(key: object) -> object:
+    target = key.get("references", "") if isinstance(key, dict) else ""
+    return target[0] if isinstance(target, list) and target else target
