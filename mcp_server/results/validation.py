@@ -67,6 +67,7 @@ class ExpectationResult(Record):
     )
     partial_unexpected_index_list: list[int] | None = Field(default=None, description="Their row numbers, from 0.")
     details: dict[str, JsonValue] = Field(default_factory=dict)
+    engine: Literal["native", "gx"] = Field(default="native", description="Which engine judged it.")
     message: str
 
 

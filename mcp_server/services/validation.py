@@ -1,15 +1,16 @@
 """Validation: suites kept as versions, datasets judged by them, keys and rules checked."""
 
 import importlib.util
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from cachetools import LRUCache
 from pydantic import TypeAdapter, ValidationError
 
-from mcp_server.engine.expectations.checks import Outcome
-from mcp_server.engine.expectations.evaluation import evaluate, refuse_foreign
+from mcp_server.engine.expectations.checks import Outcome, outcome_of
+from mcp_server.engine.expectations.evaluation import evaluate
 from mcp_server.engine.expectations.suggestion import suggest
 from mcp_server.engine.expectations.suite import Expectation, Suite, parse_expectations, parse_suite
 from mcp_server.engine.integrity import Reference, Rule, check_integrity
@@ -24,6 +25,7 @@ from mcp_server.results.validation import (
     SuiteSuggestion,
     ValidationResult,
 )
+from mcp_server.runtime.child import run_in_child
 from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import NoProgress, Progress
 from mcp_server.services.paging import after_of, cursor_of
@@ -42,6 +44,9 @@ Engine = Literal["native", "gx"]
 Detail = Literal["summary", "full"]
 
 _KEPT_RESULTS = 64
+_GIB = 1024**3
+_GX_RUN = "mcp_server.engine.expectations.great_expectations_run:run"
+_GX_TIMEOUT_S = 900.0
 _FOREIGN_KEYS = TypeAdapter(list[ForeignKey])
 _RULES = TypeAdapter(list[IntegrityRule])
 
@@ -49,7 +54,15 @@ _RULES = TypeAdapter(list[IntegrityRule])
 class ValidationService:
     """Saves and suggests suites, judges datasets, checks integrity. Thread-safe."""
 
-    def __init__(self, *, datasets: DatasetStore, suites: SuiteStore, reports: ReportStore) -> None:
+    def __init__(
+        self,
+        *,
+        datasets: DatasetStore,
+        suites: SuiteStore,
+        reports: ReportStore,
+        child_memory_bytes: int = 4 * _GIB,
+    ) -> None:
+        self._child_memory_bytes = child_memory_bytes
         self._datasets = datasets
         self._suites = suites
         self._reports = reports
@@ -152,11 +165,13 @@ class ValidationService:
     ) -> ValidationResult:
         """Judge a dataset by a suite, save the report, and return the result, failures first.
 
-        A validation repeated on an unchanged dataset and suite comes from memory.
+        The native engine leaves types that only Great Expectations has to it. A validation repeated on an unchanged
+        dataset and suite comes from memory.
 
         Raises:
             NotFoundError: the dataset or the suite does not exist.
-            FailedPreconditionError: the engine does not run one of the suite's types, or is not installed.
+            FailedPreconditionError: Great Expectations is needed and not installed.
+            ResourceExhaustedError: Great Expectations took too much memory or time.
         """
         tell = progress or NoProgress()
         version, kept = self._datasets.resolve(dataset), self._suites.resolve(suite)
@@ -164,13 +179,11 @@ class ValidationService:
         with self._lock:
             if key in self._kept:
                 return self._kept[key]
-        _require_engine(engine)
         expectations = parse_expectations(kept.document["expectations"])
-        refuse_foreign(expectations)
         tell(0.1, f"Checking {len(expectations)} expectations on {version.rows:,} rows")
-        rows, judged = evaluate(self._datasets.scan(version.ref), expectations)
+        judged = self._judged(version, expectations, engine, tell)
         tell(0.8, "Writing the report")
-        result = self._reported(version, kept, rows, [(each.expectation, each.outcome) for each in judged], detail)
+        result = self._reported(version, kept, engine, judged, detail)
         with self._lock:
             self._kept[key] = result
         return result
@@ -217,19 +230,53 @@ class ValidationService:
             checks=records,
         )
 
+    def _judged(
+        self, version: DatasetVersion, expectations: Sequence[Expectation], engine: Engine, tell: Progress
+    ) -> list[tuple[Expectation, Outcome]]:
+        """Judge each expectation by the engine that runs it, in the suite's order."""
+        left = [each for each in expectations if engine == "gx" or not each.is_native]
+        own = [each for each in expectations if engine == "native" and each.is_native]
+        if left:
+            _require_great_expectations(left, engine)
+        found = {each.expectation.position: each.outcome for each in evaluate(self._datasets.scan(version.ref), own)[1]}
+        if left:
+            tell(0.4, f"Great Expectations checks {len(left)} expectations in a process of its own")
+            outcomes = self._by_great_expectations(version, left, tell.cancelled)
+            found |= {each.position: outcome for each, outcome in zip(left, outcomes, strict=True)}
+        return [(each, found[each.position]) for each in expectations]
+
+    def _by_great_expectations(
+        self, version: DatasetVersion, expectations: Sequence[Expectation], cancelled: Callable[[], bool]
+    ) -> list[Outcome]:
+        with tempfile.TemporaryDirectory(prefix="nba-mcp-gx-") as folder:
+            answer = run_in_child(
+                _GX_RUN,
+                {
+                    "path": str(version.path),
+                    "expectations": [{"type": each.type, "kwargs": dict(each.kwargs)} for each in expectations],
+                    "temporary": folder,
+                },
+                memory_bytes=self._child_memory_bytes,
+                timeout_s=_GX_TIMEOUT_S,
+                cancelled=cancelled,
+            )
+        return [outcome_of(document) for document in answer["outcomes"]]
+
     def _reported(
         self,
         version: DatasetVersion,
         suite: SuiteVersion,
-        rows: int,
+        engine: Engine,
         judged: Sequence[tuple[Expectation, Outcome]],
         detail: Detail,
     ) -> ValidationResult:
+        rows = version.rows
         report = validation_report(dataset=version.ref, suite=suite.ref, rows=rows, judged=judged)
         report_id = self._reports.save(report, "validate_dataset", version.ref)
         return validation_result(
             dataset=version.ref,
             suite=suite.ref,
+            engine=engine,
             rows=rows,
             judged=judged,
             report_uri=f"report://{report_id}",
@@ -256,16 +303,15 @@ class ValidationService:
         )
 
 
-def _require_engine(engine: Engine) -> None:
-    if engine == "native":
+def _require_great_expectations(expectations: Sequence[Expectation], engine: Engine) -> None:
+    if importlib.util.find_spec("great_expectations") is not None:
         return
-    if importlib.util.find_spec("great_expectations") is None:
-        raise FailedPreconditionError(
-            "Great Expectations is not installed here; engine='gx' needs the extra 'gx'.",
-            hint="Use engine='native', which gives the same results on the types it covers.",
-        )
+    types = sorted({each.type for each in expectations})
+    needed = "engine='gx'" if engine == "gx" else ", ".join(types)
     raise FailedPreconditionError(
-        "engine='gx' is not supported yet.", hint="Supported today: engine='native', with the same results."
+        f"Great Expectations is not installed here, and {needed} needs it.",
+        hint="Install the extra: pip install 'nba-mcp[gx]'. engine='native' is equal on the types it has.",
+        details={"extra": "gx", "types": [] if engine == "gx" else types},
     )
 
 
@@ -298,7 +344,7 @@ def _rule(rule: IntegrityRule) -> Rule:
 
 def _foreign_sentence(suite: Suite) -> str:
     foreign = suite.foreign_types
-    return f" The native engine does not run {', '.join(foreign)}." if foreign else ""
+    return f" Great Expectations itself will judge {', '.join(foreign)}." if foreign else ""
 
 
 def _s(count: int) -> str:

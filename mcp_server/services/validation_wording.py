@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mcp_server.engine.expectations.checks import Outcome
 from mcp_server.engine.expectations.suite import SEVERITIES, Expectation
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mcp_server.engine.reports import Report
 
 Judged = Sequence[tuple[Expectation, Outcome]]
+Engine = Literal["native", "gx"]
 
 _TOP: Final = 20
 _TOP_FULL: Final = 300
@@ -32,14 +33,14 @@ _CUTS: Final = ((20, 200), (20, 60), (10, 60), (5, 40), (3, 30), (1, 30))
 
 
 def validation_result(
-    *, dataset: str, suite: str, rows: int, judged: Judged, report_uri: str, full: bool
+    *, dataset: str, suite: str, engine: Engine, rows: int, judged: Judged, report_uri: str, full: bool
 ) -> ValidationResult:
     """Return the result, failures first by severity, cut to the room that an answer has."""
     ordered = sorted(judged, key=lambda each: (each[1].success, SEVERITIES.index(each[0].severity)))
     top, room = (ordered[:_TOP_FULL], _ROOM_FULL) if full else (ordered[:_TOP], _ROOM)
     records: list[ExpectationResult] = []
     for n_examples, n_characters in _CUTS:
-        records = [_record(*each, n_examples, n_characters) for each in top]
+        records = [_record(*each, engine, n_examples, n_characters) for each in top]
         if _length(records) <= room:
             break
     while len(records) > 1 and _length(records) > room:
@@ -51,7 +52,7 @@ def validation_result(
         success=not failures,
         dataset=dataset,
         suite=suite,
-        engine="native",
+        engine=engine,
         rows=rows,
         evaluated=len(judged),
         successful=passed,
@@ -70,7 +71,9 @@ def _length(records: Sequence[ExpectationResult | ExpectationRecord | IntegrityC
     return sum(len(record.model_dump_json()) for record in records)
 
 
-def _record(expectation: Expectation, outcome: Outcome, n_examples: int, n_characters: int) -> ExpectationResult:
+def _record(
+    expectation: Expectation, outcome: Outcome, engine: Engine, n_examples: int, n_characters: int
+) -> ExpectationResult:
     examples, rows = outcome.partial_unexpected_list, outcome.partial_unexpected_index_list
     return ExpectationResult(
         type=expectation.type,
@@ -87,6 +90,7 @@ def _record(expectation: Expectation, outcome: Outcome, n_examples: int, n_chara
         else [_cut(value, n_examples, n_characters) for value in examples[:n_examples]],
         partial_unexpected_index_list=None if rows is None else list(rows[:n_examples]),
         details=_cut(dict(outcome.details), n_examples, n_characters),
+        engine=engine if engine == "gx" or expectation.is_native else "gx",
         message=_clean(found(expectation, outcome), 300),
     )
 

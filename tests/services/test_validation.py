@@ -1,3 +1,5 @@
+import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -157,20 +159,69 @@ def test_a_result_stays_small_whatever_the_data_holds(parts: Parts):
     assert "\u202e" not in result.model_dump_json()
 
 
-def test_an_uncovered_type_is_refused_with_the_covered_ones(parts: Parts):
-    parts.save({"type": "expect_column_values_to_match_like_pattern", "kwargs": {"column": "home"}})
+def test_a_type_that_only_great_expectations_has_is_judged_by_it_beside_the_native_ones(parts: Parts):
+    pytest.importorskip("great_expectations")
+    schema = {"type": "object", "required": ["id"]}
+    parts.write("events", pl.DataFrame({"home": ["LAL", None, "BOS"], "payload": ['{"id": 1}', '{"no": 1}', None]}))
+    parts.save(
+        {
+            "type": "expect_column_values_to_match_json_schema",
+            "kwargs": {"column": "payload", "json_schema": schema},
+            "severity": "warning",
+        },
+        {"type": "expect_column_values_to_match_like_pattern", "kwargs": {"column": "home", "like_pattern": "L%"}},
+        NOT_NULL,
+    )
 
-    with pytest.raises(FailedPreconditionError, match="like_pattern") as caught:
-        parts.service.validate_dataset(dataset="games", suite="suite")
+    result = parts.service.validate_dataset(dataset="events", suite="suite")
 
-    assert "expect_column_values_to_be_between" in caught.value.hint
+    found = {each.type: each for each in result.results}
+    judged = found["expect_column_values_to_match_json_schema"]
+    assert (judged.engine, judged.success, judged.severity) == ("gx", False, "warning")
+    assert (judged.element_count, judged.unexpected_count, judged.missing_count) == (3, 1, 1)
+    assert judged.partial_unexpected_list == ['{"no": 1}']
+    # Great Expectations has no such metric in pandas: that is its own result, and no crash.
+    unsupported = found["expect_column_values_to_match_like_pattern"]
+    assert (unsupported.engine, unsupported.success) == ("gx", False)
+    assert unsupported.message
+    assert found["expect_column_values_to_not_be_null"].engine == "native"
+    assert (result.engine, result.evaluated, result.failed) == ("native", 3, 3)
 
 
-def test_the_engine_of_great_expectations_names_what_it_needs(parts: Parts):
+def test_great_expectations_judges_the_whole_suite_as_the_native_engine_does(parts: Parts):
+    pytest.importorskip("great_expectations")
+    frame = pl.DataFrame({"x": [1, 2, None, 40], "home": ["LAL", None, "BOS", "BOS"], "day": [date(2024, 1, 1)] * 4})
+    parts.write("mixed", frame)
+    between = {"column": "x", "max_value": 10, "row_condition": 'col("home").notnull()'}
+    parts.save(
+        {"type": "expect_column_values_to_be_between", "kwargs": between, "severity": "info"},
+        {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "home", "mostly": 0.3}},
+        {"type": "expect_column_max_to_be_between", "kwargs": {"column": "day", "max_value": "2023-12-31"}},
+        {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "absent"}},
+        {"type": "expect_table_row_count_to_equal", "kwargs": {"value": 4}},
+    )
+
+    native = parts.service.validate_dataset(dataset="mixed", suite="suite")
+    theirs = parts.service.validate_dataset(dataset="mixed", suite="suite", engine="gx")
+
+    assert {each.engine for each in theirs.results} == {"gx"}
+    assert (theirs.engine, theirs.rows) == ("gx", 4)
+    own_words = {"engine", "message", "details"}
+    assert [each.model_dump(exclude=own_words) for each in native.results] == [
+        each.model_dump(exclude=own_words) for each in theirs.results
+    ]
+    assert native.failed_by_severity.info == 1
+
+
+def test_without_great_expectations_the_extra_is_named(parts: Parts, monkeypatch: pytest.MonkeyPatch):
     parts.save(NOT_NULL)
+    # Python's own way to say that a package cannot be imported.
+    monkeypatch.setitem(sys.modules, "great_expectations", None)
 
-    with pytest.raises(FailedPreconditionError, match="gx"):
+    with pytest.raises(FailedPreconditionError, match="engine='gx' needs it") as caught:
         parts.service.validate_dataset(dataset="games", suite="suite", engine="gx")
+
+    assert "nba-mcp[gx]" in caught.value.hint
 
 
 def test_an_unknown_dataset_or_suite_is_not_found(parts: Parts):

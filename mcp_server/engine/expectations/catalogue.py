@@ -186,15 +186,17 @@ NATIVE: Final[Mapping[str, ExpectationType]] = {kind.name: kind for kind in _TYP
 
 FOREIGN: Final = frozenset(
     {
+        "expect_column_type_to_be",
+        "expect_column_values_to_not_be_outliers",
         "expect_column_values_to_match_like_pattern",
         "expect_column_values_to_match_like_pattern_list",
         "expect_column_values_to_not_match_like_pattern",
         "expect_column_values_to_not_match_like_pattern_list",
         "expect_column_values_to_match_json_schema",
-        "expect_multicolumn_values_to_be_unique",
+        "expect_multicolumn_values_to_be_equal",
         "expect_query_results_to_match_comparison",
         "expect_table_row_count_to_equal_other_table",
         "unexpected_rows_expectation",
     }
 )
-"""Further types of Great Expectations, which a suite may hold but the native engine does not run."""
+"""The further types of Great Expectations 1.24, which it runs itself."""

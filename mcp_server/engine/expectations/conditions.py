@@ -235,6 +235,8 @@ def _moment(text: str) -> date:
 def _from_object(given: Mapping[str, Any], depth: int) -> Condition:
     if depth > _MAX_DEPTH:
         raise InvalidArgumentError("the row condition is nested too deeply", hint=_HINT)
+    if given.get("type") == "pass_through":  # how Great Expectations keeps a condition that was given as text
+        return parse_condition(str(given.get("pass_through_filter", "")))
     parts = given.get("conditions")
     if isinstance(parts, Sequence) and parts and all(isinstance(part, Mapping) for part in parts):
         joined_by: Literal["and", "or"] = "or" if given.get("type") == "or" else "and"
