@@ -163,7 +163,8 @@ async def test_a_killed_worker_is_restarted_and_the_search_ends_with_every_trial
 
 async def test_two_servers_on_one_data_directory_share_one_worker(tmp_path):
     data_dir = tmp_path / "data"
-    async with serving(data_dir, tmp_path) as first, serving(data_dir, tmp_path) as second:
+    settings = {"NBA_MCP_WORKER__INLINE_LIMIT_S": "0"}
+    async with serving(data_dir, tmp_path, settings) as first, serving(data_dir, tmp_path, settings) as second:
         await first.do("import_dataset", name="games", source="nba://sample", options={"seasons": 1})
         await second.do("import_dataset", name="others", source="nba://sample", options={"seasons": 1, "seed": 9})
         names = {item["name"] for item in (await first.call("list_datasets"))["items"]}

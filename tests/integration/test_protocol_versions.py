@@ -188,6 +188,7 @@ async def test_progress_of_a_long_job_is_told(base_url, mode):
         await client.call_tool("import_dataset", MANY | {"wait_seconds": 60})
         for tool, arguments in (("transform_dataset", features), ("describe_dataset", {"dataset": "features"})):
             job = await client.call_tool(tool, arguments | {"wait_seconds": 60}, progress_callback=on_progress)
+            assert job.structured_content is not None, job.content
             assert job.structured_content["state"] == "succeeded"
     assert heard
     assert all(0 <= progress <= 1 and message for progress, message in heard)
@@ -336,6 +337,7 @@ async def test_sigterm_ends_an_http_server_with_its_worker(tmp_path):
     with http_server(tmp_path, NBA_MCP_HTTP_ROLE="admin") as (url, process_id):
         async with Client(f"{url}/mcp") as client:
             job = await client.call_tool("import_dataset", SAMPLE | {"wait_seconds": 60})
+            assert job.structured_content is not None, job.content
             assert job.structured_content["state"] == "succeeded"
         below = descendants(process_id)
         assert below
