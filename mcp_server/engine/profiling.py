@@ -1,60 +1,44 @@
-"""What is in a table, column by column: types, missing cells, distinct values, ranges, shapes."""
+"""What is in a table, column by column and as a whole: figures, relations, repeated rows, and trouble by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from math import isfinite, sqrt
-from typing import Any
+from functools import partial
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from mcp_server.engine.findings import Finding
-from mcp_server.engine.profiling_relations import (
-    Correlation,
+from mcp_server.engine.profiling_columns import ColumnProfile, describe_column, text_counts
+from mcp_server.engine.profiling_leaks import leak_findings
+from mcp_server.engine.profiling_relations import Correlation, correlations, same_columns
+from mcp_server.engine.profiling_rows import (
     NearDuplicates,
+    Repeated,
     candidate_keys,
-    correlations,
-    duplicate_rows,
-    near_duplicates,
+    order_findings,
+    repeated_rows,
 )
-from mcp_server.engine.profiling_warnings import column_warnings, leak_warnings
+from mcp_server.engine.profiling_table import Indices, Table, spread_sample
+from mcp_server.engine.profiling_text import text_findings
+from mcp_server.engine.profiling_warnings import column_warnings, worst_first
+from mcp_server.errors import shown
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-N_BINS = 20
-N_TOP_VALUES = 10
+SAMPLED_ROWS = 100_000  # for the measures that sort or count pairs
+_HEAD_ROWS = 5
+_MANY_ROWS = 3_000_000  # from here on one column at a time, for the memory
 
-
-@dataclass(frozen=True, slots=True)
-class ColumnProfile:
-    """One column. Figures that its type does not have are None or empty; quantiles interpolate linearly.
-
-    Attributes:
-        min, max: the least and the greatest value, of the column's own type; text by its bytes.
-        std: sample standard deviation (n − 1).
-        edges, counts: a histogram of numbers in equal ranges; `edges` is one longer than `counts`.
-        top_values: the most frequent values with their counts, most frequent first.
-    """
-
-    name: str
-    dtype: pl.DataType
-    n_rows: int
-    missing: int
-    distinct: int
-    min: Any = None
-    max: Any = None
-    mean: float | None = None
-    std: float | None = None
-    skew: float | None = None
-    quantiles: dict[str, float] = field(default_factory=dict)
-    edges: list[float] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
-    top_values: list[tuple[Any, int]] = field(default_factory=list)
+Tell = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A whole table."""
+    """A whole table.
+
+    Attributes:
+        warnings: worst first.
+        notes: which figures look at a sample of the rows; all others look at all.
+        head: the first rows, all columns.
+    """
 
     n_rows: int
     columns: list[ColumnProfile]
@@ -63,116 +47,117 @@ class Profile:
     candidate_keys: list[list[str]]
     near_duplicates: list[NearDuplicates]
     warnings: list[Finding]
+    notes: list[str] = field(default_factory=list)
+    head: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
-def profile(frame: pl.DataFrame, columns: Sequence[str] | None = None) -> Profile:
-    """Profile `frame`; with `columns`, describe only those, while keys and duplicates are still judged on all.
+def profile(
+    source: pl.DataFrame | pl.LazyFrame, columns: Sequence[str] | None = None, tell: Tell | None = None
+) -> Profile:
+    """Profile a table; with `columns`, describe only those, while keys and duplicates are still judged on all.
 
     Args:
-        frame: at least one row; plain columns (numbers, text, truth values, times), missing values null.
+        source: at least one row; plain columns (numbers, text, truth values, times), missing values null. A lazy
+            frame is read column by column, each several times, and never held as a whole.
+        columns: names of columns.
+        tell: hears the share done, 0 to 1, and what is being done; what it raises ends the profile.
     """
-    chosen = frame.select(columns) if columns is not None else frame
-    profiles = profile_columns(chosen)
-    all_profiles = profiles if columns is None else profile_columns(frame)
-    keys = candidate_keys(frame, {p.name: p.distinct for p in all_profiles})
-    n_duplicates = duplicate_rows(frame)
-    findings = [finding for p in profiles for finding in column_warnings(chosen[p.name], p)]
-    related = correlations(chosen, {p.name: p.distinct for p in profiles})
+    tell = tell or (lambda share, words: None)
+    table = Table(source)
+    chosen = set(table.names if columns is None else columns)
+    rows = spread_sample(table.n_rows, SAMPLED_ROWS)
+    looks = _looks(table, chosen, rows, tell)
+    by_name = {look.profile.name: look.profile for look in looks}
+    described = [look.profile for look in looks if look.profile.name in chosen]
+    if columns is not None:
+        described = [by_name[name] for name in columns]
+    sample = pl.DataFrame([look.sample for look in looks if look.sample is not None])
+    tell(0.6, "comparing columns")
+    related, whole = correlations(table, sample, described)
+    found = [finding for look in looks for finding in look.findings]
+    found += same_columns(table, sample, described, related) + leak_findings(sample, described)
+    found += order_findings(table, described)
+    tell(0.75, "comparing rows")
+    repeated = repeated_rows(table, by_name)
+    found = _unexplained(found, by_name, repeated)
+    found += _row_findings(table.n_rows, repeated.duplicate_rows, repeated.near)
     return Profile(
-        n_rows=len(frame),
-        columns=profiles,
+        n_rows=table.n_rows,
+        columns=described,
         correlations=related,
-        duplicate_rows=n_duplicates,
-        candidate_keys=keys,
-        near_duplicates=near_duplicates(frame, {p.name: p.distinct for p in all_profiles}, n_duplicates),
-        warnings=findings + leak_warnings(chosen, related),
+        duplicate_rows=repeated.duplicate_rows,
+        candidate_keys=candidate_keys(table, by_name),
+        near_duplicates=repeated.near,
+        warnings=worst_first(found),
+        notes=_notes(table.n_rows, len(rows), whole),
+        head=table.head(_HEAD_ROWS).select(p.name for p in described),
     )
 
 
-def profile_columns(frame: pl.DataFrame) -> list[ColumnProfile]:
-    """Profile each column by itself."""
-    figures = frame.lazy().select(_figures(frame.schema)).collect().row(0, named=True)
-    return [_column_profile(column, i, figures) for i, column in enumerate(frame.iter_columns())]
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one pass over a column leaves behind."""
+
+    profile: ColumnProfile
+    findings: list[Finding]
+    sample: pl.Series | None
 
 
-def _figures(schema: pl.Schema) -> list[pl.Expr]:
-    """Return all figures of all columns as one scan, each named by the column's place."""
-    expressions = []
-    for i, (name, dtype) in enumerate(schema.items()):
-        column = pl.col(name)
-        expressions += [
-            column.null_count().alias(f"{i}:missing"),
-            column.drop_nulls().n_unique().alias(f"{i}:distinct"),
-        ]
-        if dtype != pl.Boolean:
-            expressions += [column.min().alias(f"{i}:min"), column.max().alias(f"{i}:max")]
-        if dtype == pl.Boolean:
-            expressions.append(column.mean().alias(f"{i}:mean"))
-    return expressions
+def _looks(table: Table, chosen: set[str], rows: Indices, tell: Tell) -> list[_Look]:
+    """Look at each column once, two at a time where memory allows; the calls of numpy and Polars leave the lock."""
+    looks: list[_Look] = []
+    with ThreadPoolExecutor(2 if table.n_rows <= _MANY_ROWS else 1) as pool:
+        look_at = partial(_look, table, chosen, rows)
+        waiting = [pool.submit(look_at, name) for name in table.names]
+        try:
+            for future in waiting:
+                looks.append(future.result())
+                tell(0.6 * len(looks) / len(waiting), f"looked at {len(looks)} of {len(waiting)} columns")
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return looks
 
 
-def _column_profile(column: pl.Series, i: int, figures: dict[str, Any]) -> ColumnProfile:
-    shape = _shape(column) if column.dtype.is_numeric() else {"mean": figures.get(f"{i}:mean")}
-    return ColumnProfile(
-        name=column.name,
-        dtype=column.dtype,
-        n_rows=len(column),
-        missing=figures[f"{i}:missing"],
-        distinct=figures[f"{i}:distinct"],
-        min=figures.get(f"{i}:min"),
-        max=figures.get(f"{i}:max"),
-        top_values=_top_values(column, figures[f"{i}:distinct"]),
-        **shape,
-    )
+def _look(table: Table, chosen: set[str], rows: Indices, name: str) -> _Look:
+    column = table.column(name)
+    counts = text_counts(column) if column.dtype == pl.String else None
+    found = describe_column(column, counts)
+    if name not in chosen:
+        return _Look(found, [], None)
+    findings = column_warnings(found)
+    if column.dtype == pl.String and found.distinct > 1:
+        findings += text_findings(column, counts)
+    return _Look(found, findings, column if len(rows) == len(column) else column.gather(rows))
 
 
-def _shape(column: pl.Series) -> dict[str, Any]:
-    """Return the moments, quantiles and histogram of the finite numbers of `column`; empty where there are none."""
-    values = _finite(column)
-    if not len(values):
-        return {}
-    edges, counts = _histogram(values, N_BINS)
-    with np.errstate(over="ignore", invalid="ignore"):  # near the ends of the range moments are not finite
-        mean = float(values.mean())
-        deviations = values - mean
-        variance = float(np.mean(deviations**2))
-        third = float(np.mean(deviations**3))
-        quantiles = np.quantile(values, QUANTILES)
-    n = len(values)
-    return {
-        "mean": mean,
-        "std": sqrt(variance * n / (n - 1)) if n > 1 else None,
-        "skew": third / variance**1.5 if variance > 0 and isfinite(variance) else None,
-        "quantiles": {f"{q:g}": float(at) for q, at in zip(QUANTILES, quantiles, strict=True) if isfinite(at)},
-        "edges": edges,
-        "counts": counts,
-    }
+def _unexplained(found: list[Finding], profiles: dict[str, ColumnProfile], repeated: Repeated) -> list[Finding]:
+    """Leave out repeated identifiers that repeated rows account for: those are told once, as rows."""
+    n_rows = repeated.duplicate_rows + sum(near.n_rows for near in repeated.near)
+
+    def told(finding: Finding) -> bool:
+        column = profiles.get(finding.column or "")
+        return finding.code == "almost_unique" and column is not None and column.present - column.distinct <= n_rows
+
+    return [finding for finding in found if not told(finding)]
 
 
-def _finite(column: pl.Series) -> NDArray[np.float64]:
-    values = column.drop_nulls().cast(pl.Float64).to_numpy()
-    finite: NDArray[np.float64] = values[np.isfinite(values)]
-    return finite
+def _row_findings(n_rows: int, n_duplicates: int, near: Sequence[NearDuplicates]) -> list[Finding]:
+    found = []
+    if n_duplicates:
+        text = f"{n_duplicates:,} rows ({n_duplicates / n_rows:.2%}) repeat an earlier row in every column."
+        found.append(Finding(None, "duplicate_rows", text + " clean_dataset with drop_duplicates removes them."))
+    for each in near[:3]:
+        differing = ", ".join(shown(name, 40) for name in each.differing_columns[:5])
+        differing += f" and {len(each.differing_columns) - 5} more" if len(each.differing_columns) > 5 else ""
+        shared = f"share {shown(each.key[0], 40)}" if len(each.key) == 1 else "are equal"
+        text = f"{each.groups:,} groups of rows {shared} but differ in {differing} ({each.n_rows:,} rows too many)."
+        found.append(Finding(None, "near_duplicate_rows", text + " " + each.fix))
+    return found
 
 
-def histogram(column: pl.Series, n_bins: int = N_BINS) -> tuple[list[float], list[int]]:
-    """Return the edges and counts of equal ranges over the finite numbers of `column`; empty where there are none."""
-    values = _finite(column)
-    return _histogram(values, n_bins) if len(values) else ([], [])
-
-
-def _histogram(values: NDArray[np.float64], n_bins: int) -> tuple[list[float], list[int]]:
-    low, high = float(values.min()), float(values.max())
-    if low == high or not np.isfinite(high - low):
-        return [low, high], [len(values)]
-    counts, edges = np.histogram(values, bins=n_bins, range=(low, high))
-    return edges.tolist(), counts.tolist()
-
-
-def _top_values(column: pl.Series, distinct: int) -> list[tuple[Any, int]]:
-    """Return the most frequent values; none for a column in which hardly anything repeats."""
-    n_present = len(column) - column.null_count()
-    if not n_present or (distinct > 0.9 * n_present and distinct > N_TOP_VALUES):
+def _notes(n_rows: int, n_sampled: int, whole: bool) -> list[str]:
+    if n_sampled == n_rows:
         return []
-    counted = column.drop_nulls().rename("value").value_counts(name="count")
-    return counted.sort(["count", "value"], descending=[True, False]).head(N_TOP_VALUES).rows()
+    sampled = "Spearman, Cramér's V" if whole else "All correlations"
+    seen = f"{n_sampled:,} of {n_rows:,} rows, evenly spread"
+    return [f"{sampled} and the search for leaks look at {seen}; all else looks at all rows."]

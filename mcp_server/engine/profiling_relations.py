@@ -1,6 +1,6 @@
-"""How columns and rows of a table relate: correlations, keys, rows that repeat or nearly do."""
+"""How columns of a table go together: correlations, and columns that say the same as another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -9,17 +9,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mcp_server.engine.findings import Finding
+from mcp_server.engine.profiling_columns import ColumnProfile
+from mcp_server.engine.profiling_table import Table
+from mcp_server.errors import shown
+
 Method = Literal["pearson", "spearman", "cramers_v"]
 
 MAX_CATEGORIES = 50
-_SAMPLED_ROWS = 100_000  # for the measures that sort or count pairs
 _MAX_NUMERIC = 60
 _MAX_CATEGORICAL = 15
-_MAX_KEYS = 5
-_MAX_KEY_PAIRS = 40
-_FIRST_LOOK = 20_000  # rows that refute most pairs
-_NEAR_KEY_SHARE = 0.5
-_MAX_NEAR_DUPLICATES = 5
+_MAX_WORK = 10_000_000_000  # rows × columns²; beyond it Pearson looks at the sample
+_SAME_COLUMN = 0.999
+_MAX_COMPARED_TEXTS = 40
+_MAX_TRANSFORM_ERROR = 1e-9
 
 Floats = NDArray[np.float64]
 
@@ -34,37 +37,28 @@ class Correlation:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class NearDuplicates:
-    """Rows that agree in `key` and still differ; `groups` of two or more, `n_rows` beyond the first of each."""
-
-    key: list[str]
-    groups: int
-    n_rows: int
-    differing_columns: list[str]
-    fix: str
-
-
-def correlations(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Correlation]:
+def correlations(
+    table: Table, sample: pl.DataFrame, profiles: Sequence[ColumnProfile]
+) -> tuple[list[Correlation], bool]:
     """Return all pairs' correlations, strongest first: Pearson and Spearman for numbers, Cramér's V for categories.
 
-    Pairs of rows where either is missing are left out. Spearman and Cramér's V look at 100,000 rows at most, evenly
-    spread; ranks are taken within a column, missing or not in the other.
+    Pairs of rows where either is missing are left out. Pearson looks at all rows, unless those are very many, which
+    the second value tells; the others at `sample`. Ranks are taken within a column, missing or not in the other.
 
     Source: Cramér, Mathematical Methods of Statistics (1946), section 21.9, for V.
     """
-    numeric = [n for n, d in frame.schema.items() if d.is_numeric() and distinct[n] > 1][:_MAX_NUMERIC]
-    groups = [n for n, d in frame.schema.items() if not d.is_numeric() and not d.is_temporal()]
-    groups = [n for n in groups if 2 <= distinct[n] <= MAX_CATEGORIES][:_MAX_CATEGORICAL]
-    sample = frame.select(numeric + groups).gather_every(max(1, -(-len(frame) // _SAMPLED_ROWS)))
-    found = _of_pairs(numeric, pearson_matrix(_matrix(frame.select(numeric))), "pearson")
-    ranks = sample.select(pl.col(numeric).cast(pl.Float64).rank())
-    found += _of_pairs(numeric, pearson_matrix(_matrix(ranks)), "spearman")
-    for a, b in combinations(groups, 2):
-        value = cramers_v(sample[a], sample[b])
-        if value is not None:
-            found.append(Correlation(a, b, "cramers_v", value))
-    return sorted(found, key=lambda c: -abs(c.value))
+    numeric = [p for p in profiles if p.dtype.is_numeric() and p.distinct > 1 and p.std][:_MAX_NUMERIC]
+    names = [p.name for p in numeric]
+    groups = [p.name for p in profiles if p.dtype in (pl.String, pl.Boolean) and 2 <= p.distinct <= MAX_CATEGORIES]
+    whole = table.n_rows * len(names) ** 2 <= _MAX_WORK
+    sums = PairSums([p.mean or 0.0 for p in numeric], [p.std or 1.0 for p in numeric])
+    for batch in table.batches(names) if whole and len(names) > 1 else [sample.select(names)]:
+        sums.add(_matrix(batch))
+    found = _of_pairs(names, sums.correlations(), "pearson")
+    ranks = sample.select(pl.col(names).cast(pl.Float64).rank())
+    found += _of_pairs(names, pearson_matrix(_matrix(ranks)), "spearman")
+    found += _of_categories(sample, groups[:_MAX_CATEGORICAL])
+    return sorted(found, key=lambda c: -abs(c.value)), whole
 
 
 def _of_pairs(names: Sequence[str], matrix: Floats, method: Method) -> list[Correlation]:
@@ -75,11 +69,60 @@ def _of_pairs(names: Sequence[str], matrix: Floats, method: Method) -> list[Corr
     ]
 
 
+def _of_categories(sample: pl.DataFrame, names: Sequence[str]) -> list[Correlation]:
+    codes = {name: _codes(sample[name]) for name in names}
+    found = []
+    for a, b in combinations(names, 2):
+        value = _v_of_codes(codes[a], codes[b])
+        if value is not None:
+            found.append(Correlation(a, b, "cramers_v", value))
+    return found
+
+
 def _matrix(frame: pl.DataFrame) -> Floats:
     if not frame.width:
         return np.empty((len(frame), 0))
     values = frame.select(pl.all().cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-    return np.where(np.isfinite(values), values, np.nan)
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, np.nan)
+
+
+class PairSums:
+    """Sums over rows from which each pair's Pearson correlation follows; rows may come in any number of parts.
+
+    Args:
+        centres, scales: shape (p,), a mean and a deviation of each column; they keep the sums exact.
+    """
+
+    def __init__(self, centres: Sequence[float] | Floats, scales: Sequence[float] | Floats) -> None:
+        self._centres, self._scales = np.asarray(centres, dtype=np.float64), np.asarray(scales, dtype=np.float64)
+        width = len(self._centres)
+        self._n, self._a, self._aa, self._ab = (np.zeros((width, width)) for _ in range(4))
+
+    def add(self, values: Floats) -> None:
+        """Take in rows: shape (n, p), missing values NaN."""
+        present = ~np.isnan(values)
+        if present.all():
+            x = (values - self._centres) / self._scales
+            self._n += len(x)
+            self._a += x.sum(axis=0)[:, None]
+            self._aa += (x * x).sum(axis=0)[:, None]
+        else:
+            mask = present.astype(np.float64)
+            x = np.where(present, (values - self._centres) / self._scales, 0.0)
+            self._n += mask.T @ mask
+            self._a += x.T @ mask
+            self._aa += (x * x).T @ mask
+        self._ab += x.T @ x
+
+    def correlations(self) -> Floats:
+        """Return shape (p, p); NaN where a column does not vary on the shared rows."""
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            covariance = self._ab / self._n - self._a / self._n * (self._a.T / self._n)
+            variance = self._aa / self._n - (self._a / self._n) ** 2
+            varies = (variance > 1e-12) & (variance.T > 1e-12)
+            matrix = np.where(varies, covariance / np.sqrt(variance * variance.T), np.nan)
+        return np.clip(matrix, -1.0, 1.0)
 
 
 def pearson_matrix(values: Floats) -> Floats:
@@ -93,142 +136,132 @@ def pearson_matrix(values: Floats) -> Floats:
     """
     present = ~np.isnan(values)
     n_present = np.maximum(present.sum(axis=0), 1)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         centre = np.where(present, values, 0).sum(axis=0) / n_present
-        centred = np.where(present, values - centre, 0.0)
-        scale = np.sqrt((centred**2).sum(axis=0) / n_present)
-        centred = centred / np.where(scale > 0, scale, 1.0)
-        mask = present.astype(np.float64)
-        n = mask.T @ mask
-        sum_a = centred.T @ mask
-        sum_aa = (centred**2).T @ mask
-        covariance = centred.T @ centred / n - sum_a / n * (sum_a.T / n)
-        variance = sum_aa / n - (sum_a / n) ** 2
-        varies = (variance > 1e-12) & (variance.T > 1e-12)
-        matrix = np.where(varies, covariance / np.sqrt(variance * variance.T), np.nan)
-    return np.clip(matrix, -1.0, 1.0)
+        scale = np.sqrt((np.where(present, values - centre, 0.0) ** 2).sum(axis=0) / n_present)
+    sums = PairSums(centre, np.where((scale > 0) & np.isfinite(scale), scale, 1.0))
+    sums.add(values)
+    return sums.correlations()
 
 
 def cramers_v(a: pl.Series, b: pl.Series) -> float | None:
     """Return Cramér's V of two columns of categories over the rows that have both; None where either is constant."""
-    counts = pl.DataFrame({"a": a, "b": b}).drop_nulls().group_by("a", "b").len()
-    rows = counts.group_by("a").agg(pl.col("len").sum().alias("row"))
-    columns = counts.group_by("b").agg(pl.col("len").sum().alias("column"))
-    smaller = min(len(rows), len(columns)) - 1
+    return _v_of_codes(_codes(a), _codes(b))
+
+
+def _codes(column: pl.Series) -> NDArray[np.int64]:
+    """Return each value's number from 0, −1 where it is missing."""
+    ranks = column.cast(pl.String).rank("dense").cast(pl.Int64).fill_null(0) - 1
+    return ranks.to_numpy()
+
+
+def _v_of_codes(a: NDArray[np.int64], b: NDArray[np.int64]) -> float | None:
+    both = (a >= 0) & (b >= 0)
+    a, b = a[both], b[both]
+    if not len(a):
+        return None
+    width = int(b.max()) + 1
+    observed = np.bincount(a * width + b, minlength=(int(a.max()) + 1) * width).reshape(-1, width).astype(np.float64)
+    observed = observed[observed.sum(axis=1) > 0][:, observed.sum(axis=0) > 0]
+    smaller = min(observed.shape) - 1
     if smaller < 1:
         return None
-    joined = counts.join(rows, on="a").join(columns, on="b")
     # chi² / n is Σ O² / (R·C) − 1, in which empty cells count by themselves
-    observed, row, column = (joined[name].cast(pl.Float64).to_numpy() for name in ("len", "row", "column"))
-    phi2 = float((observed**2 / (row * column)).sum()) - 1.0
+    expected = observed.sum(axis=1)[:, None] * observed.sum(axis=0)
+    phi2 = float((observed**2 / expected).sum()) - 1.0
     return float(np.sqrt(max(0.0, phi2) / smaller))
 
 
-def duplicate_rows(frame: pl.DataFrame) -> int:
-    """Return how many rows repeat an earlier one in every column."""
-    return len(frame) - frame.hash_rows(seed=0).n_unique()
+# Columns that say the same --------------------------------------------------------------------------------------
 
 
-def candidate_keys(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[list[str]]:
-    """Return up to five smallest sets of one or two columns that tell all rows apart, none of them missing.
-
-    Measures are no keys: floats count only when all of them are whole.
-    """
-    n_rows = len(frame)
-    usable = [column.name for column in frame.iter_columns() if column.null_count() == 0 and _may_be_key(column)]
-    single = [[name] for name in usable if distinct[name] == n_rows]
-    rest = sorted((name for name in usable if 1 < distinct[name] < n_rows), key=lambda name: -distinct[name])
-    pairs = [pair for pair in combinations(rest, 2) if distinct[pair[0]] * distinct[pair[1]] >= n_rows]
-    keys = single[:_MAX_KEYS]
-    for pair in pairs[: _MAX_KEY_PAIRS if not single else 0]:
-        if len(keys) >= _MAX_KEYS:
-            break
-        if _tells_apart(frame.head(_FIRST_LOOK).select(pair)) and _tells_apart(frame.select(pair)):
-            keys.append(list(pair))
-    return keys
-
-
-def _tells_apart(columns: pl.DataFrame) -> bool:
-    return columns.hash_rows(seed=0).n_unique() == len(columns)
-
-
-def _may_be_key(column: pl.Series) -> bool:
-    if column.dtype.is_float():
-        head = column.head(1000)
-        return bool((head.floor() == head).all()) and bool((column.floor() == column).all())
-    return True
-
-
-def near_duplicates(frame: pl.DataFrame, distinct: Mapping[str, int], n_duplicates: int) -> list[NearDuplicates]:
-    """Return groups of rows that agree in all columns but one, or in a column that else tells rows apart.
-
-    Args:
-        distinct: distinct values of each column.
-        n_duplicates: rows that repeat another in every column; they are no near duplicates.
-    """
-    many = [name for name, count in distinct.items() if count >= _NEAR_KEY_SHARE * len(frame)]
-    found = _all_but_one(frame, n_duplicates, many)
-    said = {(near.groups, *near.differing_columns) for near in found}
-    for name in many:
-        if distinct[name] < len(frame) - n_duplicates:
-            near = _same_identifier(frame, name)
-            if near is not None and (near.groups, *near.differing_columns) not in said:
-                found.append(near)
-    return found[:_MAX_NEAR_DUPLICATES]
-
-
-def _all_but_one(frame: pl.DataFrame, n_duplicates: int, many: Sequence[str]) -> list[NearDuplicates]:
-    """Compare rows without one column each: the sum of the columns' hashes less that column's stands for the rest.
-
-    The rest must have one of the columns of `many` values, or rows agree by chance.
-    """
-    if frame.width < 3 or not many:
-        return []
-    hashes = [frame[name].hash(seed=i).to_numpy() for i, name in enumerate(frame.columns)]
-    total = np.sum(hashes, axis=0, dtype=np.uint64)
+def same_columns(
+    table: Table, sample: pl.DataFrame, profiles: Sequence[ColumnProfile], related: Iterable[Correlation]
+) -> list[Finding]:
+    """Return, for each column that says the same as an earlier one, what of it: equal, rescaled, reordered, renamed."""
+    by_name = {p.name: p for p in profiles}
+    place = {p.name: i for i, p in enumerate(profiles)}
+    said: set[str] = set()
     found = []
-    for name, own in zip(frame.columns, hashes, strict=True):
-        if set(many) <= {name}:
+    for a, b in [*_equal(table, sample, by_name), *_rescaled(related)]:
+        first, second = sorted((a, b), key=place.__getitem__)
+        if second in said:
             continue
-        rest = pl.Series(total - own)
-        n_rows = len(frame) - rest.n_unique() - n_duplicates
-        if n_rows <= 0:
-            continue
-        sizes = rest.value_counts(name="n").filter(pl.col("n") > 1)
-        key = [other for other in frame.columns if other != name]
-        fix = f"clean_dataset with drop_duplicates on columns other than {name!r}, if one row of each is wrong."
-        found.append(NearDuplicates(key, len(sizes), n_rows, [name], fix))
-    return sorted(found, key=lambda near: -near.n_rows)
+        text = _likeness(table, sample, by_name[first], by_name[second], related)
+        if text is not None:
+            said.add(second)
+            found.append(Finding(second, "near_duplicate_column", text))
+    return found
 
 
-def _same_identifier(frame: pl.DataFrame, name: str) -> NearDuplicates | None:
-    """Return the rows that share a value of column `name`, when they agree in most other columns."""
-    column = frame[name]
-    if column.null_count() or column.dtype.is_float() or column.dtype == pl.Boolean:
-        return None
-    doubled = frame.filter(column.is_duplicated()).sort(name, maintain_order=True)
-    same = (pl.col(name) == pl.col(name).shift(1)).fill_null(False)
-    others = [other for other in frame.columns if other != name]
-    changed = doubled.select((pl.col(other).ne_missing(pl.col(other).shift(1)) & same).any() for other in others)
-    differing = [other for other, differs in changed.row(0, named=True).items() if differs]
-    groups = doubled[name].n_unique()
-    paired = len(doubled) == 2 * groups
-    if not differing or (2 * len(differing) > len(others) and not paired):
-        return None
-    marker = _marker(doubled, name, differing) if paired else None
-    if marker is not None:
-        fix = f"Keep one row of each: {marker} tells the two apart."
-    else:
-        fix = f"clean_dataset with drop_duplicates and columns [{name!r}], if one row of each is wrong."
-    return NearDuplicates([name], groups, len(doubled) - groups, differing, fix)
+def _equal(table: Table, sample: pl.DataFrame, profiles: Mapping[str, ColumnProfile]) -> list[tuple[str, str]]:
+    """Return pairs of columns of text or times that agree on the sample, by capitals and spaces or by one-to-one."""
+    names = [n for n, p in profiles.items() if not p.dtype.is_numeric() and p.distinct > 1][:_MAX_COMPARED_TEXTS]
+    keys = {name: _folded(sample[name]).hash(seed=1) for name in names}
+    return [(a, b) for a, b in combinations(names, 2) if _one_to_one(sample, profiles, keys, a, b)]
 
 
-def _marker(doubled: pl.DataFrame, key: str, differing: Sequence[str]) -> str | None:
-    """Return a column that is 0 in one row of each pair and 1 in the other."""
-    for name in differing:
-        column = doubled[name]
-        if column.null_count() or not (column.dtype.is_integer() or column.dtype == pl.Boolean):
-            continue
-        if column.n_unique() == 2 and doubled.select(key, name).n_unique() == len(doubled):
-            return f"column {name!r} with two values"
+def _folded(column: pl.Series) -> pl.Series:
+    return column.str.strip_chars().str.to_lowercase() if column.dtype == pl.String else column
+
+
+def _one_to_one(
+    sample: pl.DataFrame, profiles: Mapping[str, ColumnProfile], keys: Mapping[str, pl.Series], a: str, b: str
+) -> bool:
+    """Return whether two columns tell rows apart in the same way on the sample; identifiers always do, equal or not."""
+    first, second = profiles[a], profiles[b]
+    if min(first.distinct, second.distinct) > 0.5 * first.n_rows:
+        return first.dtype == second.dtype and _folded(sample[a]).equals(_folded(sample[b]), null_equal=True)
+    if abs(first.distinct - second.distinct) > 0.02 * max(first.distinct, second.distinct, 1):
+        return False
+    n_a, n_b = keys[a].n_unique(), keys[b].n_unique()
+    return n_a == n_b == (keys[a].hash(seed=2) ^ keys[b].hash(seed=3)).n_unique()
+
+
+def _rescaled(related: Iterable[Correlation]) -> list[tuple[str, str]]:
+    return [(c.a, c.b) for c in related if c.method != "cramers_v" and abs(c.value) >= _SAME_COLUMN]
+
+
+def _likeness(
+    table: Table, sample: pl.DataFrame, first: ColumnProfile, second: ColumnProfile, related: Iterable[Correlation]
+) -> str | None:
+    """Return in which way `second` says the same as `first`, None where two truth values only go together."""
+    a, b = table.column(first.name), table.column(second.name)
+    name = shown(first.name)
+    if a.dtype == b.dtype and a.equals(b, null_equal=True, check_names=False):
+        return f"Equal to {name} in every row."
+    if not a.dtype.is_numeric():
+        if a.dtype == b.dtype == pl.String and _folded(a).equals(_folded(b), null_equal=True):
+            return f"Equal to {name} but for capitals and spaces."
+        return f"Goes one-to-one with {name}: each value of one stands beside one value of the other."
+    values = {c.method: c.value for c in related if {c.a, c.b} == {first.name, second.name}}
+    pearson, spearman = values.get("pearson", 0.0), values.get("spearman", 0.0)
+    line = _line(a, b) if abs(pearson) > _SAME_COLUMN else None
+    if line is not None:
+        return f"Equal to {line[0]}{name}{line[1]} in every row."
+    if abs(spearman) >= 1 - 1e-12 and not (first.order and second.order):
+        return f"A transform of {name} that keeps its order (Spearman {spearman:.4f}, Pearson {pearson:.4f})."
+    if abs(pearson) >= _SAME_COLUMN:
+        return f"Goes with {name} almost exactly (Pearson {pearson:.4f})."
     return None
+
+
+def _line(a: pl.Series, b: pl.Series) -> tuple[str, str] | None:
+    """Return the words around `a` in b = slope · a + offset, where that holds in all rows; None where it does not."""
+    if a.is_null().ne(b.is_null()).any():
+        return None
+    x, y = (series.drop_nulls().cast(pl.Float64).to_numpy() for series in (a, b))
+    low, high = int(np.argmin(x)), int(np.argmax(x))
+    with np.errstate(all="ignore"):
+        slope = float((y[high] - y[low]) / (x[high] - x[low]))
+        slope = round(slope) if abs(slope - round(slope)) < 1e-12 and round(slope) else slope
+        offset = float(y[low] - slope * x[low])
+        error = float(np.abs(slope * x + offset - y).max())
+        size = float(np.abs(y).max())
+    if not error <= _MAX_TRANSFORM_ERROR * max(size, 1e-300):
+        return None
+    offset = 0.0 if abs(offset) <= _MAX_TRANSFORM_ERROR * size else offset
+    if slope == -1:
+        return (f"{offset:.10g} − " if offset else "−"), ""
+    factor = "" if slope == 1 else f"{slope:.10g} × "
+    return factor, f" {'+' if offset > 0 else '−'} {abs(offset):.10g}" if offset else ""

@@ -1,122 +1,218 @@
 """Trouble worth naming in a column: what breaks a model, a join or a report later."""
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from datetime import date, datetime
+from math import isfinite
+from typing import Any
 
-import numpy as np
 import polars as pl
 
 from mcp_server.engine.findings import Finding
-from mcp_server.engine.profiling_relations import MAX_CATEGORIES, Correlation
-from mcp_server.engine.type_inference import infer_column
-
-if TYPE_CHECKING:
-    from mcp_server.engine.profiling import ColumnProfile
+from mcp_server.engine.profiling_columns import ColumnProfile
+from mcp_server.engine.profiling_dates import compact_dates
+from mcp_server.engine.profiling_relations import MAX_CATEGORIES
+from mcp_server.errors import shown
 
 _MOSTLY_MISSING = 0.5
+_SOME_MISSING = 0.05
 _SKEWED = 3.0
-_SAME_COLUMN = 0.999
-_LEAK_AUC = 0.99
-_MAX_LEAK_ROWS = 50_000
-_TARGET_NAME = re.compile(r"^(y|target|label|class|outcome|result|win|won|churn|.*_(result|win|won|outcome|label))$")
-_TEXT_CODES = {
-    "mixed_dates", "date_format", "invalid_dates", "null_as_text", "mixed_types", "bool_variants", "leading_zeros",
-    "thousands", "decimal_comma", "percent", "currency", "formatted_numbers", "long_numbers",
-}  # fmt: skip
+_MANY_ZEROS = 0.25
+_IMBALANCED = 0.95
+_RARE = 0.01
+_FAR_SHARE = 1e-4
+_VERY_FAR = 6.0
+_FEW = 20
+_SENTINELS = frozenset({-1, -9, -99, -999, -9999, -99999, 99, 999, 9999, 99999, 999999, 9999999})
+_FILLER_DAYS = frozenset(
+    {"0001-01-01", "1900-01-01", "1899-12-30", "1899-12-31", "1970-01-01", "2099-12-31", "9999-12-31", "2262-04-11"}
+)
+_ID_NAME = re.compile(r"(^|_)(id|key|uuid|guid|code|number|no|nr|index|idx|row|rowid|row_number)s?$", re.IGNORECASE)
+
+# Worst first: what makes results wrong, then what wastes or hides, then what is good to know
+_ORDER = (
+    "all_null", "possible_leak", "duplicate_rows", "near_duplicate_rows", "mixed_dates", "ambiguous_dates",
+    "invalid_dates", "mixed_types", "infinite", "null_as_text", "filler_value", "almost_unique", "rows_out_of_order",
+    "case_variants", "spaces", "hidden_characters", "empty_text", "bool_variants", "near_duplicate_column", "constant",
+    "mostly_missing", "negative", "outliers", "date_format", "date_as_number", "thousands", "decimal_comma", "percent",
+    "currency", "formatted_numbers", "long_numbers", "typed_text", "skewed", "zeros", "imbalance", "missing",
+    "high_cardinality", "leading_zeros", "identifier", "monotone",
+)  # fmt: skip
+_RANK = {code: i for i, code in enumerate(_ORDER)}
 
 
-def column_warnings(column: pl.Series, profile: "ColumnProfile") -> list[Finding]:
-    """Return what is wrong or odd about one column."""
-    n_present = profile.n_rows - profile.missing
-    if not n_present:
-        return [Finding(column.name, "all_null", "Holds no value at all; drop it.")]
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings in the order in which they want to be looked at."""
+    return sorted(findings, key=lambda finding: _RANK.get(finding.code, len(_RANK)))
+
+
+def column_warnings(profile: ColumnProfile) -> list[Finding]:
+    """Return what the figures of one column say against it."""
+    if not profile.present:
+        return [Finding(profile.name, "all_null", "Holds no value at all; drop it.")]
     if profile.distinct == 1:
-        return [Finding(column.name, "constant", "Holds one value only; it can teach nothing.")]
-    findings = [_missing(profile), _identifier(column, profile, n_present), _skewed(profile), _infinite(column)]
-    found = [finding for finding in findings if finding is not None]
-    if column.dtype == pl.String:
-        typed, said = infer_column(column)
-        found += [finding for finding in said if finding.code in _TEXT_CODES]
-        if typed.dtype != pl.String:
-            text = f"Text that reads as {typed.dtype.base_type()} throughout; clean_dataset can cast it."
-            found.append(Finding(column.name, "typed_text", text))
-    return found
+        gaps = f", missing in {profile.missing / profile.n_rows:.1%} of rows" if profile.missing else ""
+        text = f"Holds one value only ({shown(_first(profile), 40)}{gaps}); it can teach nothing."
+        return [Finding(profile.name, "constant", text)]
+    judges = (_missing, _identifier, _monotone, _infinite, _filler, _shape, _zeros, _negative, _imbalance, _days)
+    return [finding for judge in judges if (finding := judge(profile)) is not None]
 
 
-def _missing(profile: "ColumnProfile") -> Finding | None:
+def _first(profile: ColumnProfile) -> Any:
+    return profile.top_values[0][0] if profile.top_values else profile.min
+
+
+def _missing(profile: ColumnProfile) -> Finding | None:
     share = profile.missing / profile.n_rows
-    if share <= _MOSTLY_MISSING:
+    if share < _SOME_MISSING:
         return None
-    return Finding(profile.name, "mostly_missing", f"{share:.1%} of its cells are missing.")
+    code = "mostly_missing" if share > _MOSTLY_MISSING else "missing"
+    return Finding(profile.name, code, f"{share:.1%} of its cells are missing ({profile.missing:,}).")
 
 
-def _identifier(column: pl.Series, profile: "ColumnProfile", n_present: int) -> Finding | None:
-    if column.dtype.is_float() or column.dtype.is_temporal() or n_present < 20:
+def _identifier(profile: ColumnProfile) -> Finding | None:
+    dtype, n = profile.dtype, profile.present
+    if dtype.is_float() or dtype.is_temporal() or dtype == pl.Boolean or n < _FEW:
         return None
-    if profile.distinct == n_present:
-        return Finding(column.name, "identifier", "Every value occurs once: an identifier, no feature.")
-    if column.dtype == pl.String and profile.distinct > max(MAX_CATEGORIES, n_present // 2):
-        text = f"{profile.distinct:,} distinct texts in {n_present:,} cells; as a category it has no support."
-        return Finding(column.name, "high_cardinality", text)
+    if profile.distinct == n:
+        if dtype.is_numeric() and not _numbers_rows(profile):
+            return None
+        counts = "; it counts the rows" if _consecutive(profile) else ""
+        return Finding(profile.name, "identifier", f"Every value occurs once: an identifier, no feature{counts}.")
+    if n >= 50 and profile.distinct >= 0.99 * n and (dtype == pl.String or _numbers_rows(profile)):
+        example = ", ".join(f"{shown(value, 30)} {count} times" for value, count in profile.top_values[:2])
+        text = f"Almost an identifier: {n - profile.distinct:,} of {n:,} values repeat another ({example})."
+        return Finding(profile.name, "almost_unique", text + " check_integrity shows them.")
+    if dtype == pl.String and profile.distinct > max(MAX_CATEGORIES, n // 2):
+        text = f"{profile.distinct:,} distinct texts in {n:,} cells; as a category it has no support."
+        return Finding(profile.name, "high_cardinality", text)
     return None
 
 
-def _skewed(profile: "ColumnProfile") -> Finding | None:
-    if profile.skew is None or not np.isfinite(profile.skew) or abs(profile.skew) < _SKEWED or profile.distinct <= 2:
+def _numbers_rows(profile: ColumnProfile) -> bool:
+    """Return whether whole numbers, all different, look like identifiers rather than measures."""
+    return _ID_NAME.search(profile.name) is not None or profile.present >= 1000 or _consecutive(profile)
+
+
+def _consecutive(profile: ColumnProfile) -> bool:
+    whole = profile.dtype.is_integer() and profile.distinct == profile.present
+    return bool(whole and profile.max - profile.min + 1 == profile.present)
+
+
+def _monotone(profile: ColumnProfile) -> Finding | None:
+    if profile.order is None or profile.present < _FEW or profile.dtype.is_temporal():
         return None
-    tail = "right" if profile.skew > 0 else "left"
-    return Finding(profile.name, "skewed", f"A long tail to the {tail} (skewness {profile.skew:.1f}).")
-
-
-def _infinite(column: pl.Series) -> Finding | None:
-    if not column.dtype.is_float():
+    if _consecutive(profile) or profile.distinct < 3:
         return None
-    n_infinite = int(column.is_infinite().sum())
-    return Finding(column.name, "infinite", f"{n_infinite} values are infinite.") if n_infinite else None
+    text = f"Values are {profile.order} down the rows: a sequence or a time; a model can learn the rows' order from it."
+    return Finding(profile.name, "monotone", text)
 
 
-def leak_warnings(frame: pl.DataFrame, related: Sequence[Correlation]) -> list[Finding]:
-    """Return columns that say the same as another, and columns that give away one that looks like a target."""
-    found = []
-    for pair in related:
-        if pair.method != "spearman" and abs(pair.value) >= _SAME_COLUMN:
-            text = f"Says the same as {pair.a!r} ({pair.method.replace('_', ' ')} {pair.value:.4f})."
-            found.append(Finding(pair.b, "near_duplicate_column", text))
-    sample = frame.gather_every(max(1, -(-len(frame) // _MAX_LEAK_ROWS)))
-    for target in sample.iter_columns():
-        if _TARGET_NAME.match(target.name.lower()) and target.drop_nulls().n_unique() == 2:
-            found += _leaks(sample, target)
-    return found
-
-
-def _leaks(frame: pl.DataFrame, target: pl.Series) -> list[Finding]:
-    """Return the columns that alone tell the two values of `target` apart."""
-    positive = target == target.max()
-    found = []
-    for column in frame.iter_columns():
-        if column.name == target.name:
-            continue
-        share = _separation(column, positive)
-        if share is not None and share >= _LEAK_AUC:
-            text = f"Alone it tells {target.name!r} with {share:.1%}: is it known before the outcome?"
-            found.append(Finding(column.name, "possible_leak", text))
-    return found
-
-
-def _separation(column: pl.Series, positive: pl.Series) -> float | None:
-    """Return how well a column alone tells a binary target: AUC for numbers (either direction), accuracy for groups."""
-    rows = pl.DataFrame({"x": column, "y": positive}).drop_nulls()
-    n_positive = int(rows["y"].sum())
-    n_negative = len(rows) - n_positive
-    if min(n_positive, n_negative) < 10:
+def _infinite(profile: ColumnProfile) -> Finding | None:
+    if not profile.infinite:
         return None
-    if column.dtype.is_numeric():
-        rank_sum = float(rows.select(pl.col("x").rank().filter(pl.col("y")).sum()).item())
-        auc = (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
-        return max(auc, 1 - auc)
-    groups = rows.group_by("x").agg(pl.col("y").sum().alias("n"), pl.len().alias("all"))
-    if len(groups) > len(rows) // 4:
+    text = f"{profile.infinite:,} values are infinite; mean, quantiles and histogram leave them out."
+    return Finding(profile.name, "infinite", text)
+
+
+def _filler(profile: ColumnProfile) -> Finding | None:
+    """Tell extreme values that often stand for "unknown": −999, 9999, 1900-01-01."""
+    repeated = dict(_hashable(profile.top_values))
+    if profile.dtype.is_temporal():
+        for value in (profile.min, profile.max):
+            day = value.isoformat()[:10] if isinstance(value, date | datetime) else ""
+            if day in _FILLER_DAYS and (_is_far(profile, value) or repeated.get(value, 1) > 0.01 * profile.present):
+                text = f"{repeated.get(value, 1):,} times {day}, which often stands for an unknown day."
+                return Finding(profile.name, "filler_value", text)
         return None
-    right = groups.select(pl.max_horizontal("n", pl.col("all") - pl.col("n")).sum()).item()
-    return float(right) / len(rows)
+    for value in (profile.min, profile.max) if profile.dtype.is_numeric() and profile.distinct > 10 else ():
+        if value in _SENTINELS and _is_far(profile, value):
+            times = f"{repeated[value]:,} times " if value in repeated else ""
+            text = f"Holds {times}{value:g}, far from all other values: it may stand for missing."
+            return Finding(profile.name, "filler_value", text)
+    return None
+
+
+def _hashable(values: Iterable[tuple[Any, int]]) -> list[tuple[Any, int]]:
+    return [(value, count) for value, count in values if value is not None]
+
+
+def _is_far(profile: ColumnProfile, value: Any) -> bool:
+    """Return whether an extreme value lies apart from the next one, by more than the middle half is wide."""
+    ends = profile.lowest if value == profile.min else profile.highest
+    if len(ends) < 2 or "0.75" not in profile.quantiles:
+        return False
+    gap, span = abs(ends[1] - ends[0]), profile.quantiles["0.75"] - profile.quantiles["0.25"]
+    outside = not profile.quantiles["0.05"] <= value <= profile.quantiles["0.95"]
+    return bool(gap > span and (outside or gap > 3 * span))
+
+
+def _shape(profile: ColumnProfile) -> Finding | None:
+    if profile.skew is None or profile.distinct <= 2 or profile.present < _FEW:
+        return None
+    far = profile.outliers or 0
+    if abs(profile.skew) >= _SKEWED and isfinite(profile.skew):
+        tail = "right" if profile.skew > 0 else "left"
+        more = f", {far:,} values far out" if far else ""
+        text = f"A long tail to the {tail} (skewness {profile.skew:.1f}{more}): consider a log or ranks."
+        return Finding(profile.name, "skewed", text)
+    if not far or (far / profile.present < _FAR_SHARE and not _very_far(profile)):
+        return None
+    ends = ", ".join(f"{value:g}" for value in _far_ends(profile)[:4])
+    text = f"{far:,} values lie more than three interquartile ranges beyond the quartiles ({ends})."
+    return Finding(profile.name, "outliers", text)
+
+
+def _spans(profile: ColumnProfile, value: float) -> float:
+    low, high = profile.quantiles["0.25"], profile.quantiles["0.75"]
+    return float(max(low - value, value - high) / (high - low))
+
+
+def _very_far(profile: ColumnProfile) -> bool:
+    return any(_spans(profile, value) > _VERY_FAR for value in (profile.min, profile.max))
+
+
+def _far_ends(profile: ColumnProfile) -> list[float]:
+    return [v for v in (*profile.lowest[:2], *profile.highest[:2]) if _spans(profile, v) > 3]
+
+
+def _zeros(profile: ColumnProfile) -> Finding | None:
+    if not profile.zeros or profile.distinct <= 10 or profile.zeros / profile.present < _MANY_ZEROS:
+        return None
+    return Finding(profile.name, "zeros", f"{profile.zeros / profile.present:.1%} of its values are zero.")
+
+
+def _negative(profile: ColumnProfile) -> Finding | None:
+    if not profile.negative or profile.negative / profile.present > _RARE or profile.quantiles.get("0.05", -1) < 0:
+        return None
+    if profile.min in _SENTINELS and _is_far(profile, profile.min):
+        return None  # said as a filler value
+    are = "value is" if profile.negative == 1 else "values are"
+    text = f"{profile.negative:,} {are} negative among {profile.present:,} (least {profile.min:g}): possible?"
+    return Finding(profile.name, "negative", text)
+
+
+def _imbalance(profile: ColumnProfile) -> Finding | None:
+    if profile.distinct > MAX_CATEGORIES or profile.present < _FEW or profile.dtype.is_float():
+        return None
+    if not profile.top_values:
+        return None
+    value, count = profile.top_values[0]
+    share = count / profile.present
+    if share < _IMBALANCED:
+        return None
+    left = profile.present - count
+    text = f"{share:.2%} of its values are {shown(value, 40)}; {left:,} are anything else."
+    return Finding(profile.name, "imbalance", text)
+
+
+def _days(profile: ColumnProfile) -> Finding | None:
+    if not profile.dtype.is_integer() or profile.distinct < 3:
+        return None
+    if not 19_000_101 <= profile.min <= profile.max <= 21_001_231:
+        return None
+    seen = [*profile.lowest, *profile.highest, *(value for value, _ in profile.top_values)]
+    if not compact_dates(seen, len(seen)):
+        return None
+    text = f"Whole numbers that read as days (year, month, day: {seen[0]}); as numbers they lie unevenly. Cast them."
+    return Finding(profile.name, "date_as_number", text)

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mcp_server.engine.profiling import histogram, profile
+from mcp_server.engine.profiling import profile
+from mcp_server.engine.profiling_columns import histogram
 from mcp_server.engine.profiling_relations import cramers_v, pearson_matrix
 from mcp_server.engine.type_inference import infer_types
 

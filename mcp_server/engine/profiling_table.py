@@ -1,0 +1,74 @@
+"""The table that a profile looks at: in memory, or read column by column where it is too large for that."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+_BATCH_ROWS = 500_000
+
+Indices = NDArray[np.int64]
+
+
+class Table:
+    """Columns and rows of a frame; of a lazy one no more than a column, or a batch of rows, is in memory at once."""
+
+    def __init__(self, source: pl.DataFrame | pl.LazyFrame) -> None:
+        self._frame = source if isinstance(source, pl.DataFrame) else None
+        self._lazy = source.lazy()
+        self.schema = self._lazy.collect_schema()
+        self.names = list(self.schema)
+        self.n_rows = len(source) if isinstance(source, pl.DataFrame) else self._counted()
+
+    @property
+    def in_memory(self) -> bool:
+        """True when the whole table is there anyway."""
+        return self._frame is not None
+
+    def column(self, name: str) -> pl.Series:
+        """Return one column: categories as text, decimals as floats, NaN as missing."""
+        if self._frame is not None:
+            return _plain(self._frame[name])
+        return _plain(self._lazy.select(pl.col(name)).collect().to_series())
+
+    def columns(self, names: Sequence[str]) -> pl.DataFrame:
+        """Return some columns, all rows."""
+        return pl.DataFrame([self.column(name) for name in names])
+
+    def head(self, n_rows: int) -> pl.DataFrame:
+        """Return the first rows."""
+        return pl.DataFrame([_plain(column) for column in self._lazy.head(n_rows).collect().iter_columns()])
+
+    def rows(self, indices: Indices, names: Sequence[str] | None = None) -> pl.DataFrame:
+        """Return the rows at `indices`, in their order."""
+        return pl.DataFrame([self.column(name).gather(indices) for name in names or self.names])
+
+    def batches(self, names: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Yield all rows of some columns, in order."""
+        chosen = self._lazy.select(names)
+        for start in range(0, self.n_rows, _BATCH_ROWS):
+            yield chosen.slice(start, _BATCH_ROWS).collect()
+
+    def _counted(self) -> int:
+        return int(self._lazy.select(pl.len()).collect().item())
+
+
+def spread_sample(n_rows: int, size: int, seed: int = 0) -> Indices:
+    """Return `size` row numbers spread evenly over `n_rows`, one at random from each stretch; all when they are few.
+
+    Every n-th row would see one row of each pair only, where a table keeps two a game.
+    """
+    if n_rows <= size:
+        return np.arange(n_rows)
+    within = np.random.default_rng(seed).random(size)
+    return np.unique(((np.arange(size) + within) * (n_rows / size)).astype(np.int64).clip(0, n_rows - 1))
+
+
+def _plain(column: pl.Series) -> pl.Series:
+    dtype = column.dtype
+    if isinstance(dtype, pl.Categorical | pl.Enum | pl.Null):
+        return column.cast(pl.String)
+    if isinstance(dtype, pl.Decimal):
+        return column.cast(pl.Float64)
+    return column.fill_nan(None) if dtype.is_float() else column
