@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from mcp_server.engine.expectations.checks import MAX_EXAMPLES, Check, Domain, Measured, Outcome
+from mcp_server.engine.expectations.checks import MAX_EXAMPLES, Check, Domain, Measure, Measured, Outcome
+from mcp_server.engine.expectations.columns import Figure, Stream
 from mcp_server.engine.expectations.distribution_checks import divergence_check
 from mcp_server.engine.expectations.literals import (
     CannotEvaluateError,
@@ -17,6 +16,9 @@ from mcp_server.engine.expectations.literals import (
     plain,
     words_for,
 )
+from mcp_server.engine.expectations.order import Quantiles
+from mcp_server.engine.expectations.sums import Deviation, Mean, Spread, Total
+from mcp_server.engine.expectations.tallies import Members, Modes, Tally
 
 Arguments = Mapping[str, Any]
 
@@ -29,11 +31,13 @@ def aggregate_check(name: str, arguments: Arguments, domain: Domain, position: i
     """
     column = arguments["column"]
     dtype = domain.dtype(column)
+    if name in _EXTREMES:
+        return _extreme_check(name, column, dtype, arguments, domain)
     if name in _FIGURES:
         return _figure_check(name, column, dtype, arguments, domain)
     if name == "expect_column_unique_value_count_to_be_between":
-        key, expression = domain.distinct(column)
-        return Check({key: expression}, lambda measured: _judge_range(measured[key], arguments))
+        key, tally = domain.tally(column)
+        return Check({key: tally}, lambda measured: _judge_range(measured[key].distinct, arguments))
     if name.startswith("expect_column_proportion_of"):
         return _proportion_check(name, column, arguments, domain)
     if name == "expect_column_quantile_values_to_be_between":
@@ -45,64 +49,44 @@ def aggregate_check(name: str, arguments: Arguments, domain: Domain, position: i
     return _set_check(name, column, dtype, arguments, domain, position)
 
 
-_FIGURES: Final[Mapping[str, Callable[[pl.Expr], pl.Expr]]] = {
-    "expect_column_mean_to_be_between": lambda values: values.mean(),
-    "expect_column_median_to_be_between": lambda values: values.median(),
-    "expect_column_stdev_to_be_between": lambda values: values.std(ddof=1),
-    "expect_column_sum_to_be_between": lambda values: values.sum(),
-    "expect_column_min_to_be_between": lambda values: values.min(),
-    "expect_column_max_to_be_between": lambda values: values.max(),
-}
-
-
-def _mean(values: pl.Series) -> float | None:
-    present = values.len() - values.null_count()
-    with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
-        return float(_zero_filled(values).sum() / present) if present else None
-
-
-def _deviation(values: pl.Series) -> float | None:
-    present = values.len() - values.null_count()
-    if present < 2:
-        return None
-    filled = _zero_filled(values)
-    with np.errstate(invalid="ignore", over="ignore"):
-        squares = (filled.sum() / present - filled) ** 2
-        squares[values.is_null().to_numpy()] = 0.0
-        return float(np.sqrt(squares.sum() / (present - 1)))
-
-
-def _zero_filled(values: pl.Series) -> NDArray[np.float64]:
-    return values.cast(pl.Float64).fill_null(0.0).to_numpy()
-
-
-# NumPy adds in another order than Polars, and pandas adds missing values as zeros: where the column fits in memory
-# this gives the same last digit as Great Expectations.
-_EXACT: Final[Mapping[str, Callable[[pl.Series], float | None]]] = {
-    "expect_column_mean_to_be_between": _mean,
-    "expect_column_stdev_to_be_between": _deviation,
+_FIGURES: Final[Mapping[str, Callable[[Stream], Figure]]] = {
+    "expect_column_mean_to_be_between": Mean,
+    "expect_column_median_to_be_between": lambda stream: Quantiles(stream, (0.5,), "median"),
+    "expect_column_stdev_to_be_between": Deviation,
+    "expect_column_sum_to_be_between": Total,
 }
 _EXTREMES: Final = {"expect_column_min_to_be_between", "expect_column_max_to_be_between"}
 
 
-def _figure_check(name: str, column: str, dtype: pl.DataType, arguments: Arguments, domain: Domain) -> Check:
-    family = family_of(dtype)
-    if family == "other" or (name not in _EXTREMES and family not in {"number", "flag"}):
-        raise CannotEvaluateError(f"The column holds {words_for(dtype)}, which have no such figure.")
-    values = domain.values(column)
-    if family == "flag" and name not in _EXTREMES:
-        values = values.cast(pl.Int8)
+def _extreme_check(name: str, column: str, dtype: pl.DataType, arguments: Arguments, domain: Domain) -> Check:
+    if family_of(dtype) == "other":
+        raise CannotEvaluateError(f"The column holds {words_for(dtype)}, which have no order.")
     bounds = dict(arguments)
-    if name in _EXTREMES:
-        bounds |= {
-            end: comparable(arguments[end], dtype) for end in ("min_value", "max_value") if arguments[end] is not None
-        }
-    key = f"{name}|{column}|{domain.key}"
-    figure = _FIGURES[name](values)
-    if domain.fits and family != "flag" and name in _EXACT:
-        looked_at = pl.col(column) if domain.rows is None else pl.col(column).filter(domain.rows)
-        figure = looked_at.map_batches(_EXACT[name], return_dtype=pl.Float64, returns_scalar=True)
+    bounds |= {
+        end: comparable(arguments[end], dtype) for end in ("min_value", "max_value") if arguments[end] is not None
+    }
+    key, values = f"{name}|{column}|{domain.key}", domain.values(column)
+    figure = values.min() if name == "expect_column_min_to_be_between" else values.max()
     return Check({key: figure}, lambda measured: _judge_range(measured[key], bounds))
+
+
+def _figure_check(name: str, column: str, dtype: pl.DataType, arguments: Arguments, domain: Domain) -> Check:
+    if family_of(dtype) not in {"number", "flag"}:
+        raise CannotEvaluateError(f"The column holds {words_for(dtype)}, which have no such figure.")
+    if name == "expect_column_sum_to_be_between" and not dtype.is_float():
+        whole = domain.values(column) if dtype.is_integer() else domain.values(column).cast(pl.Int64)
+        key, total = f"sum|{column}|{domain.key}", whole.sum()
+        return Check({key: total}, lambda measured: _judge_range(measured[key], arguments))
+    figure = _FIGURES[name](domain.stream(column))
+    key = f"{type(figure).__name__}|{column}|{domain.key}"
+
+    def conclude(measured: Measured) -> Outcome:
+        found = measured[key]
+        if isinstance(found, Spread):
+            return _judge_range(found.deviation, arguments)
+        return _judge_range(found[0] if isinstance(found, list) else found, arguments)
+
+    return Check({key: figure}, conclude)
 
 
 def _judge_range(figure: Any, bounds: Arguments) -> Outcome:
@@ -117,11 +101,15 @@ def _judge_range(figure: Any, bounds: Arguments) -> Outcome:
 
 
 def _proportion_check(name: str, column: str, arguments: Arguments, domain: Domain) -> Check:
-    (part, count_part), (whole, count_whole) = (
-        (domain.distinct(column), domain.present(column))
-        if name.endswith("unique_values_to_be_between")
-        else (domain.present(column), domain.elements())
-    )
+    if name.endswith("unique_values_to_be_between"):
+        key, tally = domain.tally(column)
+
+        def conclude_unique(measured: Measured) -> Outcome:
+            found = measured[key]
+            return _judge_range(found.distinct / found.present if found.present else 0.0, arguments)
+
+        return Check({key: tally}, conclude_unique)
+    (part, count_part), (whole, count_whole) = domain.present(column), domain.elements()
 
     def conclude(measured: Measured) -> Outcome:
         share = measured[part] / measured[whole] if measured[whole] else 0.0
@@ -137,11 +125,10 @@ def _quantile_check(column: str, dtype: pl.DataType, arguments: Arguments, domai
     method = arguments["allow_relative_error"] or "nearest"
     if method not in _INTERPOLATIONS:
         raise CannotEvaluateError(f"allow_relative_error must be false or one of {', '.join(_INTERPOLATIONS)}.")
-    values = domain.values(column).drop_nulls()
-    keys = [f"quantile|{position}|{index}" for index in range(len(quantiles))]
+    key = f"quantiles|{position}"
 
     def conclude(measured: Measured) -> Outcome:
-        found = [measured[key] for key in keys]
+        found = measured[key]
         details = [
             value is not None and (low is None or value >= low) and (high is None or value <= high)
             for value, (low, high) in zip(found, ranges, strict=True)
@@ -152,38 +139,22 @@ def _quantile_check(column: str, dtype: pl.DataType, arguments: Arguments, domai
             details={"success_details": details},
         )
 
-    return Check({key: _quantile(values, share, method) for key, share in zip(keys, quantiles, strict=True)}, conclude)
+    return Check({key: Quantiles(domain.stream(column), tuple(quantiles), str(method))}, conclude)
 
 
 _INTERPOLATIONS: Final = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
-def _quantile(values: pl.Expr, share: float, method: Any) -> pl.Expr:
-    """As pandas: the nearest of two equally near values is the one at the even position."""
-    if method != "nearest":
-        return values.quantile(share, interpolation=method)
-    index = ((values.len().cast(pl.Float64) - 1) * share).round(0, mode="half_to_even").cast(pl.Int64)
-    return values.sort().get(index.clip(0), null_on_oob=True)
-
-
 def _mode_check(column: str, dtype: pl.DataType, arguments: Arguments, domain: Domain, position: int) -> Check:
-    ties, some, hits = (f"{what}|{position}" for what in ("ties", "some_ties", "hits"))
-    modes = domain.values(column).drop_nulls().mode()
-    wanted = members(arguments["value_set"], dtype)
+    key = f"modes|{position}"
+    modes = Modes(domain.stream(column), members(arguments["value_set"], dtype), _MAX_OBSERVED)
 
     def conclude(measured: Measured) -> Outcome:
-        n_hits = measured[hits] or 0
-        success = n_hits > 0 if arguments["ties_okay"] else measured[ties] == 1 and n_hits == 1
-        return Outcome(success=success, observed_value=[plain(value) for value in measured[some] or ()])
+        ties, some, hits = measured[key]
+        success = hits > 0 if arguments["ties_okay"] else ties == 1 and hits == 1
+        return Outcome(success=success, observed_value=[plain(value) for value in some])
 
-    return Check(
-        {
-            ties: modes.len(),
-            some: modes.sort().head(_MAX_OBSERVED).implode(),
-            hits: modes.is_in(wanted.implode()).sum(),
-        },
-        conclude,
-    )
+    return Check({key: modes}, conclude)
 
 
 _MAX_OBSERVED: Final = 200
@@ -192,35 +163,36 @@ _MAX_OBSERVED: Final = 200
 def _set_check(
     name: str, column: str, dtype: pl.DataType, arguments: Arguments, domain: Domain, position: int
 ) -> Check:
-    """Compare the distinct values with a set, without ever holding all of them."""
+    """Compare the distinct values with a set; the values outside of it are asked for only where there are some."""
     wanted = members(arguments["value_set"], dtype)
-    values = domain.values(column).drop_nulls()
-    inside = values.is_in(wanted.implode())
-    outside_count, outside_some, hits = (f"{what}|{position}" for what in ("strange", "some_strange", "hits"))
-    strange = values.filter(inside.not_()).unique()
     forbids, requires = not name.endswith("contain_set"), not name.endswith("be_in_set")
-    measures: dict[str, pl.Expr] = {}
+    inside = pl.col(column).is_in(wanted.implode())
+    strangers, hits = f"strangers|{position}", f"hits|{position}"
+    tally, some = f"strange_tally|{position}", f"strange|{position}"
+    strange = domain.stream(column, where=inside.not_())
+    measures: dict[str, Measure] = {}
     if forbids:
-        measures[outside_count] = strange.len()
-        measures[outside_some] = strange.sort().head(MAX_EXAMPLES).implode()
+        measures[strangers] = domain.within(inside.not_()).sum()
     if requires:
-        measures[hits] = values.filter(inside).unique().implode()
+        measures[hits] = Members(domain.stream(column, where=inside), len(wanted))
+
+    def then(measured: Measured) -> dict[str, Measure]:
+        return {tally: Tally(strange), some: Members(strange, MAX_EXAMPLES)} if measured.get(strangers) else {}
 
     def conclude(measured: Measured) -> Outcome:
-        unexpected = int(measured[outside_count]) if forbids else None
+        unexpected = measured[tally].distinct if tally in measured else 0 if forbids else None
         absent: list[Any] = []
         if requires:
-            found = set(measured[hits] or [])
-            absent = _absent(arguments["value_set"], dtype, found)
+            absent = _absent(arguments["value_set"], dtype, set(measured[hits]))
         return Outcome(
             success=not unexpected and not absent,
             unexpected_count=unexpected,
-            partial_unexpected_list=tuple(plain(v) for v in measured[outside_some] or ()) if forbids else None,
+            partial_unexpected_list=tuple(plain(value) for value in measured.get(some, ())) if forbids else None,
             missing_count=len(absent) if requires else None,
             details={"partial_missing_list": absent[:MAX_EXAMPLES]} if requires else {},
         )
 
-    return Check(measures, conclude)
+    return Check(measures, conclude, then=then)
 
 
 def _absent(wanted: Sequence[Any], dtype: pl.DataType, found: set[Any]) -> list[Any]:

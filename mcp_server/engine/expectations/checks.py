@@ -6,11 +6,15 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
+from mcp_server.engine.expectations.columns import Figure, Source, Stream
 from mcp_server.engine.expectations.conditions import Condition
 from mcp_server.engine.expectations.literals import condition_expression, require_column
+from mcp_server.engine.expectations.tallies import Tally
 
 MAX_EXAMPLES: Final = 20
 Measured = Mapping[str, Any]
+Measure = pl.Expr | Figure
+"""An aggregate that the fused scan computes in little memory, or a figure that takes passes of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +59,28 @@ class Examples:
     """Where the second pass finds the unexpected values.
 
     Attributes:
-        mask: true for unexpected rows, aligned with the frame.
         columns: what to show of them.
         shape: one value, a list of two, or an object by column.
+        first: the first unexpected rows, at most 20: their numbers, then the columns.
     """
 
-    mask: pl.Expr
     columns: tuple[str, ...]
     shape: Literal["value", "pair", "record"]
+    first: Callable[[Measured, Source], pl.LazyFrame | pl.DataFrame]
+
+    @classmethod
+    def where(
+        cls, mask: pl.Expr, columns: tuple[str, ...], shape: Literal["value", "pair", "record"] = "value"
+    ) -> "Examples":
+        """Return the examples that are the rows where `mask` is true."""
+        return cls(columns, shape, lambda _measured, source: source.first(mask, columns, MAX_EXAMPLES))
+
+    @classmethod
+    def repeats(
+        cls, tally: str, columns: tuple[str, ...], shape: Literal["value", "pair", "record"] = "value"
+    ) -> "Examples":
+        """Return the examples that are the rows whose value occurs more than once, by the tally of key `tally`."""
+        return cls(columns, shape, lambda measured, source: measured[tally].first(source, columns, MAX_EXAMPLES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +88,16 @@ class Check:
     """One expectation, translated.
 
     Attributes:
-        measures: aggregates of the first pass by key; checks that name the same key share one.
+        measures: by key; checks that name the same key share one.
         conclude: makes the outcome from all measures.
-        examples: what the second pass fetches when values were unexpected.
-        suspect: key of a measure; only where it is not 0 is `exact` computed, at the cost of a second scan.
-        exact: aggregates that replace first guesses.
+        examples: what is fetched when values were unexpected.
+        then: what is measured next, given the first measures.
     """
 
-    measures: Mapping[str, pl.Expr]
+    measures: Mapping[str, Measure]
     conclude: Callable[[Measured], Outcome]
     examples: Examples | None = None
-    suspect: str | None = None
-    exact: Mapping[str, pl.Expr] = field(default_factory=dict)
+    then: Callable[[Measured], Mapping[str, Measure]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +108,18 @@ class Domain:
         rows: true for them; None means all.
         key: tells domains apart.
         schema: the frame's columns and types.
-        fits: the frame is small enough to hold a column in memory at once.
     """
 
     rows: pl.Expr | None
     key: str
     schema: pl.Schema
-    fits: bool = True
 
     @classmethod
-    def of(cls, condition: Condition | None, schema: pl.Schema, *, fits: bool = True) -> "Domain":
+    def of(cls, condition: Condition | None, schema: pl.Schema) -> "Domain":
         """Return the domain of a row condition."""
         if condition is None:
-            return cls(None, "", schema, fits)
-        return cls(condition_expression(condition, schema), repr(condition), schema, fits)
+            return cls(None, "", schema)
+        return cls(condition_expression(condition, schema), repr(condition), schema)
 
     def dtype(self, column: str) -> pl.DataType:
         """Return a column's type, or raise CannotEvaluateError."""
@@ -128,9 +142,14 @@ class Domain:
         """Return key and aggregate for the number of rows that have a value."""
         return f"present|{column}|{self.key}", self.values(column).count()
 
-    def distinct(self, column: str) -> tuple[str, pl.Expr]:
-        """Return key and aggregate for the number of distinct values, missing ones left out."""
-        return f"distinct|{column}|{self.key}", self.values(column).drop_nulls().n_unique()
+    def stream(self, *columns: str, where: pl.Expr | None = None) -> Stream:
+        """Return the values of `columns` in the domain's rows, or in those of them where `where` is true."""
+        rows = self.rows if where is None else self.within(where)
+        return Stream(columns, tuple(self.dtype(column) for column in columns), rows)
+
+    def tally(self, column: str) -> tuple[str, Tally]:
+        """Return key and figure for how often values occur, missing ones left out."""
+        return f"tally|{column}|{self.key}", Tally(self.stream(column))
 
 
 def map_outcome(

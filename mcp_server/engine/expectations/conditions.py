@@ -68,6 +68,13 @@ class Combination:
 Condition = Comparison | Nullity | Combination
 
 
+def columns_of(condition: Condition) -> tuple[str, ...]:
+    """Return the columns that a condition looks at."""
+    if isinstance(condition, Combination):
+        return tuple(name for part in condition.parts for name in columns_of(part))
+    return (condition.column,)
+
+
 def parse_condition(given: Any) -> Condition:
     """Read a row condition from its text or from Great Expectations' object.
 

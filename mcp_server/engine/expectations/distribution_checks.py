@@ -8,7 +8,9 @@ from typing import Any, Final, TypeGuard
 import polars as pl
 
 from mcp_server.engine.expectations.checks import Check, Domain, Measured, Outcome
+from mcp_server.engine.expectations.columns import Stream
 from mcp_server.engine.expectations.literals import CannotEvaluateError, comparable, family_of, plain, words_for
+from mcp_server.engine.expectations.tallies import Counted
 
 Arguments = Mapping[str, Any]
 _MOST_PARTS: Final = 1000
@@ -56,21 +58,21 @@ def divergence_check(arguments: Arguments, domain: Domain, position: int) -> Che
     column, partition = arguments["column"], arguments["partition_object"]
     dtype = domain.dtype(column)
     if "values" in partition:
-        return _by_value(domain.values(column), dtype, partition, arguments, position)
+        return _by_value(domain.stream(column), dtype, partition, arguments, position)
     if family_of(dtype) != "number":
         raise CannotEvaluateError(f"The column holds {words_for(dtype)}; ranges need numbers.")
     return _by_range(domain.values(column), partition, arguments, position)
 
 
 def _by_value(
-    values: pl.Expr, dtype: pl.DataType, partition: Mapping[str, Any], arguments: Arguments, position: int
+    stream: Stream, dtype: pl.DataType, partition: Mapping[str, Any], arguments: Arguments, position: int
 ) -> Check:
     key = f"value_counts|{position}"
     expected = {comparable(value, dtype): weight for value, weight in zip(*_columns(partition), strict=True)}
     holdout = arguments["tail_weight_holdout"]
 
     def conclude(measured: Measured) -> Outcome:
-        counts = dict(tuple(each.values()) for each in measured[key] or ())
+        counts = dict(measured[key])
         total = sum(counts.values())
         known = [*expected, *(value for value in sorted(counts) if value not in expected)]
         n_strange = len(known) - len(expected)
@@ -86,7 +88,7 @@ def _by_value(
             {"values": named, "weights": wanted},
         )
 
-    return Check({key: values.drop_nulls().value_counts().implode()}, conclude)
+    return Check({key: Counted(stream)}, conclude)
 
 
 def _columns(partition: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[float]]:

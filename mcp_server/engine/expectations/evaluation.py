@@ -1,22 +1,21 @@
 """Runs a suite on a table: one fused scan for all expectations, a second pass for examples where some failed."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import polars as pl
 
 from mcp_server.engine.expectations.aggregate_checks import aggregate_check, table_check
 from mcp_server.engine.expectations.catalogue import NATIVE
-from mcp_server.engine.expectations.checks import MAX_EXAMPLES, Check, Domain, Examples, Outcome
-from mcp_server.engine.expectations.literals import CannotEvaluateError, plain, unused_name
+from mcp_server.engine.expectations.checks import Check, Domain, Examples, Measure, Measured, Outcome
+from mcp_server.engine.expectations.columns import Source
+from mcp_server.engine.expectations.conditions import columns_of
+from mcp_server.engine.expectations.literals import CannotEvaluateError, plain
 from mcp_server.engine.expectations.record_checks import pair_check, record_check
 from mcp_server.engine.expectations.suite import Expectation
 from mcp_server.engine.expectations.value_checks import value_check
 from mcp_server.errors import FailedPreconditionError
-
-T = TypeVar("T")
 
 _TRANSLATORS: Final = {
     "value": value_check,
@@ -35,7 +34,9 @@ class Evaluated:
     outcome: Outcome
 
 
-def evaluate(frame: pl.LazyFrame, expectations: Sequence[Expectation]) -> tuple[int, tuple[Evaluated, ...]]:
+def evaluate(
+    frame: pl.LazyFrame, expectations: Sequence[Expectation], *, low_memory: bool | None = None
+) -> tuple[int, tuple[Evaluated, ...]]:
     """Judge all expectations on `frame`.
 
     NaN counts as missing, as in pandas. An expectation that the table cannot answer (no such column, text where
@@ -44,6 +45,8 @@ def evaluate(frame: pl.LazyFrame, expectations: Sequence[Expectation]) -> tuple[
     Args:
         frame: any number of rows.
         expectations: of native types only, with their arguments resolved.
+        low_memory: stream the table instead of holding the columns that are needed; None chooses by their size. The
+            outcomes are the same.
 
     Returns:
         The number of rows, and one outcome for each expectation, in their order.
@@ -55,20 +58,26 @@ def evaluate(frame: pl.LazyFrame, expectations: Sequence[Expectation]) -> tuple[
     table = judgeable(frame)
     schema = table.collect_schema()
     n_rows = int(frame.select(pl.len()).collect().item())
-    fits = n_rows <= _MAX_ROWS_IN_MEMORY
-    checks = [_translate(each, schema, index, fits=fits) for index, each in enumerate(expectations)]
-    measured = _measure(table, [check for check in checks if isinstance(check, Check)])
+    columns = _columns_of(expectations, schema)
+    streamed = low_memory if low_memory is not None else n_rows * _row_bytes(columns, schema) > _MAX_BYTES_HELD
+    source = Source(table, n_rows, streamed=streamed or not columns, columns=columns)
+    return n_rows, judge(source, expectations)
+
+
+def judge(source: Source, expectations: Sequence[Expectation]) -> tuple[Evaluated, ...]:
+    """Judge expectations of native types on the rows of `source`; see `evaluate`."""
+    checks = [_translate(each, source.schema, index) for index, each in enumerate(expectations)]
+    measured = _measure(source, [check for check in checks if isinstance(check, Check)])
     outcomes = [check.conclude(measured) if isinstance(check, Check) else check for check in checks]
     wanted = {
         index: check.examples
         for index, (check, outcome) in enumerate(zip(checks, outcomes, strict=True))
         if isinstance(check, Check) and check.examples and outcome.unexpected_count
     }
-    for index, found in _fetch(table, schema, wanted).items():
+    for index, found in _fetch(source, measured, wanted).items():
         values, rows = found
         outcomes[index] = replace(outcomes[index], partial_unexpected_list=values, partial_unexpected_index_list=rows)
-    judged = tuple(Evaluated(each, outcome) for each, outcome in zip(expectations, outcomes, strict=True))
-    return n_rows, judged
+    return tuple(Evaluated(each, outcome) for each, outcome in zip(expectations, outcomes, strict=True))
 
 
 def judgeable(frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -99,68 +108,62 @@ def refuse_foreign(expectations: Sequence[Expectation]) -> None:
         )
 
 
-_MAX_ROWS_IN_MEMORY: Final = 1_000_000
-_MEASURES_PER_SCAN: Final = 120
+_MAX_BYTES_HELD: Final = 512 << 20
+_TEXT_BYTES: Final = 32  # a guess: a view and a short text
+_COLUMN_ARGUMENTS: Final = ("column", "column_A", "column_B", "column_list")
 
 
-def _translate(expectation: Expectation, schema: pl.Schema, index: int, *, fits: bool) -> Check | Outcome:
+def _columns_of(expectations: Sequence[Expectation], schema: pl.Schema) -> list[str]:
+    """Return the table's columns that the expectations look at, those of row conditions included."""
+    named: list[str] = []
+    for each in expectations:
+        given = [each.arguments.get(argument) for argument in _COLUMN_ARGUMENTS]
+        named.extend(name for value in given for name in ([value] if isinstance(value, str) else value or ()))
+        condition = each.arguments.get("row_condition")
+        named.extend(columns_of(condition) if condition is not None else ())
+    return [name for name in schema if name in set(named)]
+
+
+def _row_bytes(columns: Sequence[str], schema: pl.Schema) -> int:
+    return sum(8 if schema[name].is_numeric() or schema[name].is_temporal() else _TEXT_BYTES for name in columns)
+
+
+def _translate(expectation: Expectation, schema: pl.Schema, index: int) -> Check | Outcome:
     kind = NATIVE[expectation.type]
     try:
-        domain = Domain.of(expectation.arguments.get("row_condition"), schema, fits=fits)
+        domain = Domain.of(expectation.arguments.get("row_condition"), schema)
         return _TRANSLATORS[kind.scope](expectation.type, expectation.arguments, domain, index)
     except CannotEvaluateError as reason:
         return Outcome(success=False, message=str(reason))
 
 
-def _measure(table: pl.LazyFrame, checks: Sequence[Check]) -> dict[str, Any]:
-    """Compute every measure in one scan, then the exact counts of those that look wrong in another."""
-    measures: dict[str, pl.Expr] = {}
-    for check in checks:
-        measures.update(check.measures)
-    measured = scan(table, measures)
-    exact: dict[str, pl.Expr] = {}
-    for check in checks:
-        if check.suspect is not None and measured[check.suspect]:
-            exact.update(check.exact)
-    return measured | scan(table, exact)
-
-
-def scan(table: pl.LazyFrame, measures: Mapping[str, pl.Expr]) -> dict[str, Any]:
-    """Return the value of every measure, from one fused, streaming scan.
-
-    Beyond some hundred measures it takes several scans, each of which reads only the columns it needs: the time to
-    plan a scan grows with the square of its expressions.
-    """
+def _measure(source: Source, checks: Sequence[Check]) -> dict[str, Any]:
+    """Take every measure once, then those that follow from them."""
     measured: dict[str, Any] = {}
-    for batch in batched(measures.items(), _MEASURES_PER_SCAN):
-        row = table.select(**dict(batch)).collect(engine="streaming")
-        measured.update(row.row(0, named=True))
+    wanted = {key: each for check in checks for key, each in check.measures.items()}
+    _take(source, wanted, measured)
+    further = {key: each for check in checks if check.then for key, each in check.then(measured).items()}
+    _take(source, further, measured)
     return measured
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
-    """Yield `items` in tuples of `size`, the last one shorter."""
-    source = iter(items)
-    while batch := tuple(islice(source, size)):
-        yield batch
+def _take(source: Source, wanted: Mapping[str, Measure], measured: dict[str, Any]) -> None:
+    measured.update(source.scan({key: each for key, each in wanted.items() if isinstance(each, pl.Expr)}))
+    for key, figure in wanted.items():
+        if not isinstance(figure, pl.Expr):
+            measured[key] = figure.measure(source)
 
 
 def _fetch(
-    table: pl.LazyFrame, schema: pl.Schema, wanted: Mapping[int, Examples]
+    source: Source, measured: Measured, wanted: Mapping[int, Examples]
 ) -> dict[int, tuple[tuple[Any, ...], tuple[int, ...]]]:
     """Return, by position, the first unexpected values and their row numbers."""
-    if not wanted:
-        return {}
-    row = unused_name("row", schema)
-    indexed = table.with_row_index(row)
-    queries = [
-        indexed.filter(examples.mask).select(row, *dict.fromkeys(examples.columns)).head(MAX_EXAMPLES)
-        for examples in wanted.values()
-    ]
-    frames = pl.collect_all(queries, engine="streaming")
+    found = {index: examples.first(measured, source) for index, examples in wanted.items()}
+    queries = [each for each in found.values() if isinstance(each, pl.LazyFrame)]
+    fetched = iter(pl.collect_all(queries, engine="streaming"))
+    frames = {index: next(fetched) if isinstance(each, pl.LazyFrame) else each for index, each in found.items()}
     return {
-        index: (_shaped(found, examples), tuple(found[row].to_list()))
-        for (index, examples), found in zip(wanted.items(), frames, strict=True)
+        index: (_shaped(frame, wanted[index]), tuple(frame[source.row].to_list())) for index, frame in frames.items()
     }
 
 

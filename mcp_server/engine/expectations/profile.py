@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from mcp_server.engine.expectations.evaluation import scan
+from mcp_server.engine.expectations.columns import scan
 from mcp_server.engine.expectations.literals import Family, family_of
 
 MAX_CATEGORIES: Final = 50

@@ -1,6 +1,7 @@
 """Expectations that judge pairs of columns and whole records."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from mcp_server.engine.expectations.literals import (
     share_order,
     words_for,
 )
+from mcp_server.engine.expectations.tallies import Tally
 
 Arguments = Mapping[str, Any]
 
@@ -69,50 +71,44 @@ def record_check(name: str, arguments: Arguments, domain: Domain, position: int)
 def _included_check(
     bad: pl.Expr, columns: tuple[str, ...], arguments: Arguments, domain: Domain, position: int, *, shape: Any
 ) -> Check:
-    included = domain.within(_kept(columns, arguments["ignore_row_if"]))
-    mask = included & bad
-    elements, count_elements = domain.elements()
-    judged, unexpected = f"judged|{position}", f"unexpected|{position}"
+    included = _included(columns, arguments, domain)
+    mask = bad if included is None else included & bad
+    (elements, count_elements), (judged, count_judged) = domain.elements(), _judged(included, position)
+    unexpected = f"unexpected|{position}"
 
     def conclude(measured: Measured) -> Outcome:
         return map_outcome(measured[elements], measured[judged], measured[unexpected], arguments["mostly"])
 
     return Check(
-        {elements: count_elements, judged: included.sum(), unexpected: mask.sum()},
+        {elements: count_elements, judged: count_judged, unexpected: mask.sum()},
         conclude,
-        Examples(mask, columns, shape),
+        Examples.where(mask, columns, shape),
     )
 
 
 def _compound_check(columns: tuple[str, ...], arguments: Arguments, domain: Domain, position: int) -> Check:
-    included = domain.within(_kept(columns, arguments["ignore_row_if"]))
-    keys = pl.when(included).then(pl.struct(columns))
-    mask = included & keys.is_duplicated()
     elements, count_elements = domain.elements()
-    judged, repeats, unexpected = (f"{what}|{position}" for what in ("judged", "repeats", "unexpected"))
-    distinct = pl.struct(columns).filter(included).n_unique()
+    tally = f"tally|{position}"
+    stream = replace(domain.stream(*columns), rows=_included(columns, arguments, domain), as_records=True)
 
     def conclude(measured: Measured) -> Outcome:
-        return map_outcome(measured[elements], measured[judged], measured.get(unexpected) or 0, arguments["mostly"])
+        found = measured[tally]
+        return map_outcome(measured[elements], found.present, found.repeated, arguments["mostly"])
 
-    return Check(
-        {
-            elements: count_elements,
-            judged: included.sum(),
-            repeats: included.sum().cast(pl.Int64) - distinct.cast(pl.Int64),
-        },
-        conclude,
-        Examples(mask, columns, "record"),
-        suspect=repeats,
-        exact={unexpected: mask.sum()},
-    )
+    return Check({elements: count_elements, tally: Tally(stream)}, conclude, Examples.repeats(tally, columns, "record"))
 
 
-def _kept(columns: tuple[str, ...], ignore_row_if: str) -> pl.Expr:
-    if ignore_row_if in _IGNORES_NONE:
-        return pl.repeat(value=True, n=pl.len())
+def _included(columns: tuple[str, ...], arguments: Arguments, domain: Domain) -> pl.Expr | None:
+    """True for the rows that are judged; None means all."""
+    ignored = arguments["ignore_row_if"]
+    if ignored in _IGNORES_NONE:
+        return domain.rows
     present = [pl.col(column).is_not_null() for column in columns]
-    return pl.all_horizontal(present) if ignore_row_if in _IGNORES_ANY else pl.any_horizontal(present)
+    return domain.within(pl.all_horizontal(present) if ignored in _IGNORES_ANY else pl.any_horizontal(present))
+
+
+def _judged(included: pl.Expr | None, position: int) -> tuple[str, pl.Expr]:
+    return f"judged|{position}", pl.len() if included is None else included.sum()
 
 
 def _same(pair: tuple[str, str], domain: Domain) -> pl.Expr:

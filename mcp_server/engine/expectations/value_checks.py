@@ -1,11 +1,21 @@
 """Expectations that judge each value of a column."""
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import polars as pl
 
-from mcp_server.engine.expectations.checks import Check, Domain, Examples, Measured, Outcome, map_outcome
+from mcp_server.engine.expectations.checks import (
+    MAX_EXAMPLES,
+    Check,
+    Domain,
+    Examples,
+    Measured,
+    Outcome,
+    map_outcome,
+)
+from mcp_server.engine.expectations.columns import Source
 from mcp_server.engine.expectations.dtypes import pandas_name, type_matches
 from mcp_server.engine.expectations.literals import (
     CannotEvaluateError,
@@ -17,6 +27,8 @@ from mcp_server.engine.expectations.literals import (
     words_for,
 )
 from mcp_server.engine.expectations.patterns import has_format, is_date, is_json, judge_distinct
+from mcp_server.engine.expectations.sequences import Steps
+from mcp_server.engine.expectations.sums import Deviation
 
 Arguments = Mapping[str, Any]
 Judge = Callable[[pl.Expr, pl.DataType, Arguments], pl.Expr]
@@ -38,7 +50,11 @@ def value_check(name: str, arguments: Arguments, domain: Domain, position: int) 
     if name == "expect_column_values_to_be_null":
         return _missing_check(domain.within(pl.col(column).is_not_null()), arguments, domain, position)
     if name == "expect_column_values_to_be_unique":
-        return _unique_check(arguments, domain, position)
+        return _unique_check(arguments, domain)
+    if name in _ORDERS:
+        return _order_check(name, dtype, arguments, domain, position)
+    if name == "expect_column_value_z_scores_to_be_less_than":
+        return _z_score_check(dtype, arguments, domain, position)
     mask = _JUDGES[name](domain.values(column), dtype, arguments)
     (elements, count_elements), (present, count_present) = domain.elements(), domain.present(column)
     unexpected = f"unexpected|{position}"
@@ -49,7 +65,7 @@ def value_check(name: str, arguments: Arguments, domain: Domain, position: int) 
     return Check(
         {elements: count_elements, present: count_present, unexpected: mask.sum()},
         conclude,
-        Examples(mask, (column,), "value"),
+        Examples.where(mask, (column,)),
     )
 
 
@@ -63,35 +79,80 @@ def _missing_check(mask: pl.Expr, arguments: Arguments, domain: Domain, position
     return Check(
         {elements: count_elements, unexpected: mask.sum()},
         conclude,
-        Examples(mask, (arguments["column"],), "value"),
+        Examples.where(mask, (arguments["column"],)),
     )
 
 
-def _unique_check(arguments: Arguments, domain: Domain, position: int) -> Check:
-    """Count distinct values first; which values repeat is asked only where some do."""
+def _unique_check(arguments: Arguments, domain: Domain) -> Check:
     column = arguments["column"]
     if family_of(domain.dtype(column)) == "other":
         raise CannotEvaluateError("Values of a nested or binary type cannot be checked for uniqueness.")
-    values = domain.values(column)
-    mask = values.is_duplicated() & values.is_not_null()
-    (elements, count_elements), (present, count_present) = domain.elements(), domain.present(column)
-    distinct, count_distinct = domain.distinct(column)
-    repeats, unexpected = f"repeats|{column}|{domain.key}", f"unexpected|{position}"
+    elements, count_elements = domain.elements()
+    tally, count_values = domain.tally(column)
 
     def conclude(measured: Measured) -> Outcome:
-        return map_outcome(measured[elements], measured[present], measured.get(unexpected) or 0, arguments["mostly"])
+        found = measured[tally]
+        return map_outcome(measured[elements], found.present, found.repeated, arguments["mostly"])
+
+    return Check({elements: count_elements, tally: count_values}, conclude, Examples.repeats(tally, (column,)))
+
+
+_ORDERS: Final[Mapping[str, Literal["up", "down"]]] = {
+    "expect_column_values_to_be_increasing": "up",
+    "expect_column_values_to_be_decreasing": "down",
+}
+
+
+def _order_check(name: str, dtype: pl.DataType, arguments: Arguments, domain: Domain, position: int) -> Check:
+    if family_of(dtype) in {"text", "other"}:
+        raise CannotEvaluateError(f"The column holds {words_for(dtype)}; an order is judged on numbers or dates.")
+    column = arguments["column"]
+    (elements, count_elements), (present, count_present) = domain.elements(), domain.present(column)
+    key = f"steps|{position}"
+    steps = Steps(domain.stream(column), _ORDERS[name], arguments["strictly"], MAX_EXAMPLES)
+
+    def conclude(measured: Measured) -> Outcome:
+        return map_outcome(measured[elements], measured[present], measured[key].count, arguments["mostly"])
 
     return Check(
-        {
-            elements: count_elements,
-            present: count_present,
-            distinct: count_distinct,
-            repeats: count_present.cast(pl.Int64) - count_distinct.cast(pl.Int64),
-        },
+        {elements: count_elements, present: count_present, key: steps},
         conclude,
-        Examples(mask, (column,), "value"),
-        suspect=repeats,
-        exact={unexpected: mask.sum()},
+        Examples((column,), "value", lambda measured, _source: measured[key].first),
+    )
+
+
+def _z_score_check(dtype: pl.DataType, arguments: Arguments, domain: Domain, position: int) -> Check:
+    """Measure mean and deviation first, then count the values that lie too far out.
+
+    A score that is no number passes: there is no spread to be far out of.
+
+    Source: Great Expectations 1.24, `ColumnValuesZScore._pandas_condition`.
+    """
+    if family_of(dtype) != "number":
+        raise CannotEvaluateError(f"The column holds {words_for(dtype)}; z-scores need numbers.")
+    column, limit = arguments["column"], arguments["threshold"]
+    (elements, count_elements), (present, count_present) = domain.elements(), domain.present(column)
+    spread, unexpected = f"Deviation|{column}|{domain.key}", f"unexpected|{position}"
+
+    def far(measured: Measured) -> pl.Expr:
+        mean, deviation = measured[spread]
+        if not deviation or not math.isfinite(deviation) or not math.isfinite(mean):
+            return pl.lit(value=False)
+        score = (pl.col(column) - mean) / deviation
+        mask: pl.Expr = score.abs() >= abs(limit) if arguments["double_sided"] else score >= limit
+        return domain.within(mask)
+
+    def conclude(measured: Measured) -> Outcome:
+        return map_outcome(measured[elements], measured[present], measured[unexpected] or 0, arguments["mostly"])
+
+    def first(measured: Measured, source: Source) -> pl.LazyFrame:
+        return source.first(far(measured), (column,), MAX_EXAMPLES)
+
+    return Check(
+        {elements: count_elements, present: count_present, spread: Deviation(domain.stream(column))},
+        conclude,
+        Examples((column,), "value", first),
+        then=lambda measured: {unexpected: far(measured).sum()},
     )
 
 
@@ -185,32 +246,6 @@ def _other_format(values: pl.Expr, dtype: pl.DataType, arguments: Arguments) -> 
     return _by_predicate(_text_only(values, dtype), has_format(arguments["strftime_format"]))
 
 
-def _not_increasing(values: pl.Expr, dtype: pl.DataType, arguments: Arguments) -> pl.Expr:
-    now, before = _steps(values, dtype)
-    return now <= before if arguments["strictly"] else now < before
-
-
-def _not_decreasing(values: pl.Expr, dtype: pl.DataType, arguments: Arguments) -> pl.Expr:
-    now, before = _steps(values, dtype)
-    return now >= before if arguments["strictly"] else now > before
-
-
-def _steps(values: pl.Expr, dtype: pl.DataType) -> tuple[pl.Expr, pl.Expr]:
-    if family_of(dtype) in {"text", "other"}:
-        raise CannotEvaluateError(f"The column holds {words_for(dtype)}; an order is judged on numbers or dates.")
-    now = ordered(values, dtype)
-    return now, now.forward_fill().shift(1)
-
-
-def _far_from_mean(values: pl.Expr, dtype: pl.DataType, arguments: Arguments) -> pl.Expr:
-    if family_of(dtype) != "number":
-        raise CannotEvaluateError(f"The column holds {words_for(dtype)}; z-scores need numbers.")
-    score = (values - values.mean()) / values.std()
-    limit = arguments["threshold"]
-    near: pl.Expr = score.abs() < abs(limit) if arguments["double_sided"] else score < limit
-    return near.fill_null(value=False).not_().and_(values.is_not_null())
-
-
 _JUDGES: Final[Mapping[str, Judge]] = {
     "expect_column_values_to_be_between": _between,
     "expect_column_values_to_be_in_set": _not_in_set,
@@ -224,7 +259,4 @@ _JUDGES: Final[Mapping[str, Judge]] = {
     "expect_column_values_to_be_json_parseable": _no_json,
     "expect_column_value_lengths_to_be_between": _length_outside,
     "expect_column_value_lengths_to_equal": _length_differs,
-    "expect_column_values_to_be_increasing": _not_increasing,
-    "expect_column_values_to_be_decreasing": _not_decreasing,
-    "expect_column_value_z_scores_to_be_less_than": _far_from_mean,
 }

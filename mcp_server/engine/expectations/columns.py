@@ -1,0 +1,155 @@
+"""A table as the checks read it: held in memory, or streamed a few columns at a time when it is large.
+
+Both ways give the same frames in the same row order, so a figure does not depend on which one was chosen.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, Protocol, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mcp_server.engine.expectations.literals import unused_name
+
+T = TypeVar("T")
+
+MAX_VALUES_HELD: Final = 24_000_000
+"""Values of 8 bytes that a streamed table's figures hold at once; beyond it they take several passes."""
+_HASH_BITS: Final = 64
+_MEASURES_PER_SCAN: Final = 120
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """The values that one figure is taken from, in row order.
+
+    Attributes:
+        columns: one, or several whose values belong together.
+        dtypes: their types.
+        rows: true for the rows that count; None means all.
+        as_records: a row is looked at even where values are missing.
+    """
+
+    columns: tuple[str, ...]
+    dtypes: tuple[pl.DataType, ...]
+    rows: pl.Expr | None = None
+    as_records: bool = False
+
+    @property
+    def value(self) -> pl.Expr:
+        """What is compared from row to row."""
+        return pl.struct(self.columns) if self.as_records else pl.col(self.columns[0])
+
+    @property
+    def counted(self) -> pl.Expr | None:
+        """True for the rows whose values are looked at; None means all."""
+        if self.as_records:
+            return self.rows
+        present = pl.col(self.columns[0]).is_not_null()
+        return present if self.rows is None else self.rows & present
+
+
+class Source:
+    """The rows of one table.
+
+    Args:
+        table: any number of rows; NaN already missing.
+        n_rows: how many.
+        streamed: read it again for each figure instead of holding it; memory then does not grow with the table.
+        columns: those to hold when it is not streamed.
+        most_values: how many values of 8 bytes one figure may hold when it is streamed.
+        hash_bits: how much of a hash is used to tell values apart; fewer make collisions likely, for tests.
+    """
+
+    def __init__(
+        self,
+        table: pl.LazyFrame,
+        n_rows: int,
+        *,
+        streamed: bool,
+        columns: Sequence[str] = (),
+        most_values: int = MAX_VALUES_HELD,
+        hash_bits: int = _HASH_BITS,
+    ) -> None:
+        self.schema = table.collect_schema()
+        self.n_rows = n_rows
+        self.streamed = streamed
+        self.row = unused_name("row", self.schema)
+        self.hash_bits = hash_bits
+        self._table = table if streamed else table.select(columns).collect(engine="streaming").lazy()
+        self._most_values = most_values
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts a whole column has to be cut to be held."""
+        return max(1, -(-self.n_rows // self._most_values)) if self.streamed else 1
+
+    @property
+    def table(self) -> pl.LazyFrame:
+        """All rows."""
+        return self._table
+
+    @property
+    def indexed(self) -> pl.LazyFrame:
+        """All rows with their numbers, from 0, in the column `row`."""
+        return self._table.with_row_index(self.row)
+
+    def frames(self, rows: pl.Expr | None, *select: pl.Expr | str, indexed: bool = False) -> Iterator[pl.DataFrame]:
+        """Yield the rows in order, in few frames; a caller may stop early.
+
+        Args:
+            rows: true for the rows to yield; None means all.
+            select: what to show of them.
+            indexed: the row's number is there to select.
+        """
+        table = self.indexed if indexed else self._table
+        query = (table if rows is None else table.filter(rows)).select(select)
+        if self.streamed:
+            yield from query.collect_batches(maintain_order=True)
+        else:
+            yield query.collect()
+
+    def first(self, rows: pl.Expr, columns: Iterable[str], count: int) -> pl.LazyFrame:
+        """Return a query for the first rows that fulfil `rows`: their numbers and `columns`."""
+        return self.indexed.filter(rows).select(self.row, *dict.fromkeys(columns)).head(count)
+
+    def scan(self, measures: Mapping[str, pl.Expr]) -> dict[str, Any]:
+        """Return the value of every aggregate, from one fused, streaming scan."""
+        return scan(self._table, measures)
+
+    def numbers(self, stream: Stream) -> Iterator[NDArray[np.float64]]:
+        """Yield the values of one column as floats, in row order, 0 where they are missing."""
+        value = pl.col(stream.columns[0]).cast(pl.Float64).fill_null(0.0)
+        for frame in self.frames(stream.rows, value):
+            yield frame.to_series().to_numpy()
+
+
+class Figure(Protocol):
+    """A figure that takes passes of its own over a few columns."""
+
+    def measure(self, source: Source) -> Any:
+        """Return the figure."""
+        ...
+
+
+def scan(table: pl.LazyFrame, measures: Mapping[str, pl.Expr]) -> dict[str, Any]:
+    """Return the value of every measure, from one fused, streaming scan.
+
+    Beyond some hundred measures it takes several scans, each of which reads only the columns it needs: the time to
+    plan a scan grows with the square of its expressions.
+    """
+    measured: dict[str, Any] = {}
+    for batch in batched(measures.items(), _MEASURES_PER_SCAN):
+        row = table.select(**dict(batch)).collect(engine="streaming")
+        measured.update(row.row(0, named=True))
+    return measured
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """Yield `items` in tuples of `size`, the last one shorter."""
+    source = iter(items)
+    while batch := tuple(islice(source, size)):
+        yield batch

@@ -1,0 +1,134 @@
+"""Mean and standard deviation to the last digit of Great Expectations, whatever the number of rows.
+
+Floating-point sums depend on the order of their additions. NumPy adds a whole column in a fixed tree of halves, and
+pandas adds missing values as zeros; here the same tree is walked over frames of any size, so that a streamed column
+has the very sum of a held one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mcp_server.engine.expectations.columns import Source, Stream
+
+Floats = NDArray[np.float64]
+
+_LEAF: Final = 1 << 20  # values that are added in one call; any number of at least 128 gives the same sum
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation, None where they do not exist; their unit is the column's."""
+
+    mean: float | None
+    deviation: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """The sum of a column, 0 without a value."""
+
+    stream: Stream
+
+    def measure(self, source: Source) -> float:
+        """Return the sum."""
+        elements, _present = _counts(source, self.stream)
+        return _total(source, self.stream, elements)
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The mean of a column, None without a value."""
+
+    stream: Stream
+
+    def measure(self, source: Source) -> float | None:
+        """Return the mean."""
+        elements, present = _counts(source, self.stream)
+        with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
+            return float(np.float64(_total(source, self.stream, elements)) / present) if present else None
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """Mean and standard deviation of a column, in two passes.
+
+    Source: pandas, `nanops.nanvar` with ddof 1.
+    """
+
+    stream: Stream
+
+    def measure(self, source: Source) -> Spread:
+        """Return both."""
+        elements, present = _counts(source, self.stream)
+        if not present:
+            return Spread(None, None)
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean = float(np.float64(_total(source, self.stream, elements)) / present)
+            if present < 2:
+                return Spread(mean, None)
+            squares = tree_sum(_squares(source, self.stream, mean), elements)
+            return Spread(mean, float(np.sqrt(np.float64(squares) / (present - 1))))
+
+
+def _counts(source: Source, stream: Stream) -> tuple[int, int]:
+    table = source.table if stream.rows is None else source.table.filter(stream.rows)
+    return table.select(elements=pl.len(), present=pl.col(stream.columns[0]).count()).collect(engine="streaming").row(0)
+
+
+def _total(source: Source, stream: Stream, elements: int) -> float:
+    return tree_sum(source.numbers(stream), elements)
+
+
+def _squares(source: Source, stream: Stream, mean: float) -> Iterator[Floats]:
+    value = pl.col(stream.columns[0]).cast(pl.Float64).alias("value")
+    for frame in source.frames(stream.rows, value):
+        squares = (mean - frame["value"].fill_null(0.0).to_numpy()) ** 2
+        if frame["value"].null_count():
+            squares[frame["value"].is_null().to_numpy()] = 0.0
+        yield squares
+
+
+def tree_sum(parts: Iterable[Floats], count: int, leaf: int = _LEAF) -> float:
+    """Return what `numpy.sum` gives for the concatenation of `parts`, bit for bit, holding `leaf` values at most.
+
+    Args:
+        parts: each of shape (n,), contiguous; `count` values in all.
+        count: how many values there are.
+        leaf: how many are added by NumPy in one call, at least 128.
+
+    Source: NumPy, pairwise summation of contiguous arrays: halves, the first a multiple of 8 long, down to 128 values.
+    """
+    take = _taker(parts)
+
+    def added(length: int) -> float:
+        if length <= leaf:
+            return float(np.sum(take(length)))
+        half = length // 2
+        half -= half % 8
+        first = added(half)
+        return float(np.float64(first) + np.float64(added(length - half)))
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        return added(count)
+
+
+def _taker(parts: Iterable[Floats]) -> Callable[[int], Floats]:
+    """Return a function that gives the next values, any number of them, as one contiguous array."""
+    source = iter(parts)
+    held = np.empty(0)
+
+    def take(length: int) -> Floats:
+        nonlocal held
+        pieces = [held[:length]]
+        held, missing = held[length:], length - len(pieces[0])
+        while missing:
+            part = next(source)
+            pieces.append(part[:missing])
+            held, missing = part[len(pieces[-1]) :], missing - len(pieces[-1])
+        return pieces[-1] if len(pieces) == 2 and not len(pieces[0]) else np.concatenate(pieces)
+
+    return take
