@@ -20,8 +20,9 @@ from mcp_server.results.monitoring import (
     Deleted,
     PauseResult,
 )
+from mcp_server.results.wording import counted
 from mcp_server.runtime.identity import Caller
-from mcp_server.services.monitoring_parts import MonitoringParts, counted, duration
+from mcp_server.services.monitoring_parts import MonitoringParts, duration
 from mcp_server.services.paging import n_that_fit
 from mcp_server.services.signals import EndpointWindow, Reading, require_signal
 from mcp_server.settings import Role

@@ -23,13 +23,13 @@ from mcp_server.results.data import (
     SourceItem,
     SourcePage,
 )
+from mcp_server.results.wording import counted
 from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import NoProgress, Progress
 from mcp_server.services.data_wording import (
     ROOM,
     Detail,
     cleaning_result,
-    counted,
     profile_result,
     steps_documents,
     written_result,

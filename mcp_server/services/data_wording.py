@@ -21,6 +21,7 @@ from mcp_server.results.data import (
     NearDuplicateRows,
     TopValue,
 )
+from mcp_server.results.wording import counted
 from mcp_server.stores.datasets import DatasetVersion
 from mcp_server.stores.parquet import dtype_name
 from mcp_server.stores.query_values import plain_value, visible_text
@@ -42,11 +43,6 @@ _FIGURES = 6
 # Histogram ranges, top values and columns that a profile keeps, from generous to terse, until it fits its room
 _CUTS = ((20, 10, None), (10, 5, None), (10, 3, None), (0, 3, None), (0, 0, None), (0, 3, 40), (0, 0, 40), (0, 0, 20))
 _SUMMARY_CUTS = ((10, 3, 30), *_CUTS[3:])
-
-
-def counted(number: int, noun: str) -> str:
-    """Return `3 rows`, `1 row`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def warnings_of(findings: Sequence[Finding], top: int = _TOP) -> list[DataWarning]:

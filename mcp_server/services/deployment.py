@@ -27,6 +27,7 @@ from mcp_server.results.deployment import (
     RolloutRecord,
     RouteRecord,
 )
+from mcp_server.results.wording import counted
 from mcp_server.runtime.identity import SYSTEM, Caller
 from mcp_server.services.paging import after_of, cursor_of
 from mcp_server.services.prediction import PredictionService
@@ -160,7 +161,7 @@ class DeploymentService:
             for each in found[:limit]
         ]
         next_cursor = cursor_of(items[-1].endpoint) if len(found) > limit else None
-        return EndpointPage(summary=f"{len(items)} endpoints.", items=items, next_cursor=next_cursor)
+        return EndpointPage(summary=f"{counted(len(items), 'endpoint')}.", items=items, next_cursor=next_cursor)
 
     def delete_endpoint(
         self,

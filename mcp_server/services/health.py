@@ -23,6 +23,7 @@ from mcp_server.results.health import (
     ServerStats,
     ToolFigureRecord,
 )
+from mcp_server.results.wording import counted
 from mcp_server.runtime.clock import Clock
 from mcp_server.runtime.figures import ToolFigure
 from mcp_server.runtime.health import HealthChecker, worst
@@ -104,7 +105,7 @@ class HealthService:
         items = [JobItem.model_validate({name: job[name] for name in kept}) for job in jobs]
         alive = self._jobs.workers_alive()
         note = "" if alive or not any(item.state == "queued" for item in items) else " No worker lives to run them."
-        return JobPage(summary=f"{len(items)} jobs.{note}", items=items, next_cursor=next_cursor)
+        return JobPage(summary=f"{counted(len(items), 'job')}.{note}", items=items, next_cursor=next_cursor)
 
     def list_audit_events(
         self, actor: str | None, tool: str | None, since: datetime | None, limit: int, cursor: str | None
@@ -128,7 +129,7 @@ class HealthService:
         )
         if len(items) < len(events):
             next_cursor = str(items[-1].sequence)
-        return AuditPage(summary=f"{len(items)} events.", items=items, next_cursor=next_cursor)
+        return AuditPage(summary=f"{counted(len(items), 'event')}.", items=items, next_cursor=next_cursor)
 
     def get_identity(self, caller: Caller) -> Identity:
         """Return who calls, and the tools that their role may call."""

@@ -22,10 +22,11 @@ from mcp_server.results.monitoring import (
     Schedule,
     ScheduleResult,
 )
+from mcp_server.results.wording import counted
 from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import Progress
 from mcp_server.services.alerting import Alerting, rule_record
-from mcp_server.services.monitoring_parts import MonitoringParts, counted
+from mcp_server.services.monitoring_parts import MonitoringParts
 from mcp_server.services.paging import RESULT_BUDGET, n_that_fit
 from mcp_server.services.retraining import DEFAULT_COOLDOWN, Retraining, policy_record
 from mcp_server.services.retraining_triggers import next_time

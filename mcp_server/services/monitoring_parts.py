@@ -97,13 +97,6 @@ class MonitoringParts:
         return ["No worker lives: schedules, alert rules and retraining wait. Start one with `nba-mcp worker`."]
 
 
-def counted(n: int, noun: str) -> str:
-    """Return `1 rule`, `2 rules`, `2 policies`."""
-    if n == 1:
-        return f"1 {noun}"
-    return f"{n} {noun[:-1]}ies" if noun.endswith("y") else f"{n} {noun}s"
-
-
 def duration(text: str, argument: str) -> timedelta:
     """Read `90s`, `15m`, `12h` or `7d`.
 

@@ -19,6 +19,7 @@ from mcp_server.results.deployment import (
     PredictionResult,
     ScoredDataset,
 )
+from mcp_server.results.wording import counted
 from mcp_server.runtime.breaker import BreakerState
 from mcp_server.runtime.clock import Clock
 from mcp_server.runtime.identity import Caller
@@ -172,7 +173,7 @@ class PredictionService:
         items = fitting(items)
         known = sum(item.outcome is not None for item in items)
         return PredictionPage(
-            summary=f"{len(items)} predictions of {endpoint}, {known} of them with an outcome.",
+            summary=f"{counted(len(items), 'prediction')} of {endpoint}, {known} of them with an outcome.",
             items=items,
             next_cursor=cursor_of(str(found[len(items) - 1].sequence)) if len(found) > len(items) else None,
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mcp_server.results.health import CacheFigures
+from mcp_server.results.wording import counted
 from mcp_server.runtime.health import Finding, HealthChecker
 from mcp_server.runtime.jobs.queue import JobQueue
 from mcp_server.settings import GIB, Settings
@@ -75,7 +76,7 @@ def _deployment(states: Callable[[], Mapping[str, str]], log_figures: Callable[[
         bad.append(f"{lost} logged predictions were lost")
     if bad:
         return Finding("degraded", f"{'; '.join(bad[:5])}.", details)
-    return Finding("healthy", f"{len(found)} endpoints, all in order.", details)
+    return Finding("healthy", f"{counted(len(found), 'endpoint')}, all in order.", details)
 
 
 def _monitoring(jobs: JobQueue, n_alert_rules: Callable[[], int]) -> Finding:
@@ -118,7 +119,9 @@ def _cache(caches: Callable[[], list[CacheFigures]]) -> Finding:
     full = [cache.name for cache in figures if cache.size > cache.capacity]
     if full:
         return Finding("unhealthy", f"Beyond its capacity: {', '.join(full)}.")
-    return Finding("healthy", f"{len(figures)} caches within their capacity.", {c.name: c.size for c in figures})
+    return Finding(
+        "healthy", f"{counted(len(figures), 'cache')} within their capacity.", {c.name: c.size for c in figures}
+    )
 
 
 def _worker(jobs: JobQueue) -> Finding:

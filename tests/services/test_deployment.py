@@ -345,3 +345,36 @@ def test_both_databases_serve(
     found = other.deployment.describe_endpoint(endpoint="shots")
     assert (found.requests, found.per_model[0].labelled, len(answer.predictions)) == (3, 1, 3)
     other.close()
+
+
+def test_a_deployment_repeated_by_its_key_gives_the_same_answer_and_another_use_of_the_key_is_refused(
+    deployable: Deployed,
+) -> None:
+    call: dict[str, Any] = {"caller": BEN, "endpoint": "games", "request_key": "d1"}
+    first = deployable.deployment.deploy_model(model=OLD, **call)
+    again = deployable.deployment.deploy_model(model=OLD, **call)
+
+    assert again == first
+    assert deployable.endpoints.get("games").revision == 1
+    with pytest.raises(ConflictError, match="request_key"):
+        deployable.deployment.deploy_model(model=NEW, **call)
+
+
+def test_a_deployment_that_expects_a_revision_is_refused_where_none_exists(deployable: Deployed) -> None:
+    with pytest.raises(ConflictError):
+        deployable.deployment.deploy_model(caller=BEN, endpoint="games", model=OLD, expected_revision=3)
+    assert deployable.endpoints.names() == []
+    made = deployable.deployment.deploy_model(caller=BEN, endpoint="games", model=OLD, expected_revision=0)
+    assert made.revision == 1
+
+
+def test_an_endpoint_is_deleted_only_at_the_revision_expected_and_once_by_its_key(serving: Deployed) -> None:
+    with pytest.raises(ConflictError) as refusal:
+        serving.deployment.delete_endpoint(caller=BEN, endpoint="games", expected_revision=7)
+    assert refusal.value.details["current_revision"] == 1
+    assert serving.endpoints.names() == ["games"]
+
+    call: dict[str, Any] = {"caller": BEN, "endpoint": "games", "expected_revision": 1, "request_key": "x1"}
+    first = serving.deployment.delete_endpoint(**call)
+    assert serving.endpoints.names() == []
+    assert serving.deployment.delete_endpoint(**call) == first
