@@ -45,13 +45,18 @@ from mcp_server.stores.audit import AuditLog
 from mcp_server.stores.database import Database
 from mcp_server.stores.datasets import DatasetStore
 from mcp_server.stores.endpoints import EndpointStore
+from mcp_server.stores.exports import Exports
 from mcp_server.stores.job_records import JobRecords
 from mcp_server.stores.models import ModelRegistry
 from mcp_server.stores.predictions import PredictionStore
 from mcp_server.stores.queries import DatasetQueries
 from mcp_server.stores.reports import ReportStore
 from mcp_server.stores.request_keys import RequestKeys
+from mcp_server.stores.s3 import Buckets
 from mcp_server.stores.sources import SourceFiles
+from mcp_server.stores.sources_reader import SourceReader
+from mcp_server.stores.sources_s3 import S3Sources
+from mcp_server.stores.sources_web import WebSources
 from mcp_server.stores.suites import SuiteStore
 
 logger = structlog.get_logger(__name__)
@@ -148,6 +153,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
     request_keys = RequestKeys(database, clock)
     audit = AuditLog(database, clock)
     sources = SourceFiles(settings.resolved_data_roots(), settings.limits)
+    buckets = Buckets(settings.s3, settings.remote)
     models = ModelRegistry(
         database=database, artifacts=artifacts, clock=clock, settings=settings.mlflow, data_dir=settings.data_dir
     )
@@ -161,7 +167,8 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         artifacts=artifacts,
         reports=reports,
         sources=sources,
-        importing=Importing(sources, {"nba": NbaSources()}),
+        importing=Importing(sources, _readers(settings, buckets)),
+        exports=Exports(sources, buckets, artifacts),
         queries=DatasetQueries(datasets, artifacts, settings.limits),
         users_of=models.trained_on,
     )
@@ -290,6 +297,16 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         job_kinds=job_kinds,
         stack=ExitStack(),
     )
+
+
+def _readers(settings: Settings, buckets: Buckets) -> dict[str, SourceReader]:
+    """Return the readers of sources that are no files, by scheme."""
+    remote, limits = settings.remote, settings.limits
+    return {
+        "nba": NbaSources(),
+        "s3": S3Sources(buckets, remote, limits),
+        "https": WebSources(settings.web, remote, limits),
+    }
 
 
 def _warm_up(models: ModelRegistry) -> None:

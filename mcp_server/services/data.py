@@ -38,7 +38,7 @@ from mcp_server.services.importing import Importing
 from mcp_server.services.paging import after_of, cursor_of, fitting
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.datasets import DatasetStore, DatasetVersion, parse_reference, require_columns, require_name
-from mcp_server.stores.exports import ExportFormat, export_frame
+from mcp_server.stores.exports import ExportFormat, Exports
 from mcp_server.stores.queries import DatasetQueries
 from mcp_server.stores.query_values import visible_text
 from mcp_server.stores.reports import ReportStore
@@ -73,6 +73,7 @@ class DataService:
         reports: ReportStore,
         sources: SourceFiles,
         importing: Importing,
+        exports: Exports,
         queries: DatasetQueries,
         users_of: Callable[[Sequence[str]], list[str]],
     ) -> None:
@@ -87,6 +88,7 @@ class DataService:
         self._reports = reports
         self._sources = sources
         self._importing = importing
+        self._exports = exports
         self._queries = queries
         self._users_of = users_of
 
@@ -359,23 +361,24 @@ class DataService:
         format: ExportFormat = "csv",
         overwrite: bool = False,
     ) -> ExportResult:
-        """Write a dataset to a file in an allowed folder, whole or not at all.
+        """Write a dataset to a file in an allowed folder, or an object in an allowed bucket, whole or not at all.
 
         Raises:
-            NotFoundError: no such dataset or folder.
-            PermissionDeniedError: the target lies outside the allowed folders.
-            AlreadyExistsError: the file is there, and `overwrite` is false.
+            NotFoundError: no such dataset, folder or bucket.
+            PermissionDeniedError: the target lies outside what is allowed.
+            AlreadyExistsError: it is there, and `overwrite` is false.
+            UnavailableError: the bucket's server cannot be reached.
         """
         version = self._datasets.resolve(dataset)
-        path = self._sources.target(target)
-        n_bytes, n_guarded = export_frame(self._datasets.read(version.ref), path, format, overwrite=overwrite)
-        guarded = f"; {counted(n_guarded, 'cell')} that a spreadsheet would run got a leading '" if n_guarded else ""
+        written = self._exports.write(version.path, target, format, overwrite=overwrite)
+        cells = counted(written.n_guarded, "cell")
+        guarded = f"; {cells} that a spreadsheet would run got a leading '" if written.n_guarded else ""
         wrote = f"Wrote {counted(version.rows, 'row')} of {version.ref} to {visible_text(target)}"
         return ExportResult(
-            summary=f"{wrote}, {n_bytes:,} bytes{guarded}.",
+            summary=f"{wrote}, {written.n_bytes:,} bytes{guarded}.",
             target=visible_text(target, 500),
             rows=version.rows,
-            bytes=n_bytes,
+            bytes=written.n_bytes,
         )
 
     def delete_dataset(self, *, caller: Caller, dataset: str) -> DeletedDataset:

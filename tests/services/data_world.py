@@ -8,12 +8,14 @@ from mcp_server.runtime.clock import ManualClock
 from mcp_server.services.data import DataService
 from mcp_server.services.importing import Importing
 from mcp_server.services.nba_sources import NbaSources
-from mcp_server.settings import LimitSettings
+from mcp_server.settings import LimitSettings, RemoteSettings, S3Settings
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
 from mcp_server.stores.datasets import DatasetStore
+from mcp_server.stores.exports import Exports
 from mcp_server.stores.queries import DatasetQueries
 from mcp_server.stores.reports import ReportStore
+from mcp_server.stores.s3 import Buckets
 from mcp_server.stores.sources import SourceFiles
 
 
@@ -44,6 +46,7 @@ def make_world(database: Database, artifacts: ArtifactStore, clock: ManualClock,
         reports=reports,
         sources=sources,
         importing=Importing(sources, {"nba": NbaSources()}),
+        exports=Exports(sources, Buckets(S3Settings(), RemoteSettings()), artifacts),
         queries=DatasetQueries(datasets, artifacts, limits),
         users_of=lambda refs: list(users),
     )
