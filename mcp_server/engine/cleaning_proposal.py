@@ -6,7 +6,7 @@ only, and a game that was not played yet is to stay without a result.
 
 import polars as pl
 
-from mcp_server.engine.cleaning import Step
+from mcp_server.engine.cleaning_steps import Step
 from mcp_server.engine.type_inference import infer_column
 
 # Words that stand for "missing" in any column of text; "NA" and "-" are left alone, as both can be a value

@@ -1,84 +1,269 @@
-"""Columns from one type to another, with every cell that does not survive it counted."""
+"""Columns from one type to another: how values are written is said, never guessed; what cannot be read is counted."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
-from mcp_server.engine.type_inference import infer_column
+from mcp_server.engine.cleaning_steps import CellEdit, Schema, Step, choice, edit, flag, known_options, named, type_word
+from mcp_server.engine.cleaning_table import Table
 from mcp_server.errors import InvalidArgumentError, shown
 
 DTYPES = ("integer", "float", "text", "boolean", "date", "datetime")
-_POLARS: dict[str, type[pl.DataType]] = {
-    "integer": pl.Int64, "float": pl.Float64, "text": pl.String, "boolean": pl.Boolean, "date": pl.Date,
-    "datetime": pl.Datetime,
+_ALIASES = {
+    "int": "integer", "int64": "integer", "double": "float", "float64": "float", "number": "float", "string": "text",
+    "str": "text", "bool": "boolean", "timestamp": "datetime",
+}  # fmt: skip
+_ERRORS = {"strict": "refuse", "raise": "refuse", "null": "missing", "coerce": "missing"}
+_POLARS: dict[str, pl.DataType] = {
+    "integer": pl.Int64(), "float": pl.Float64(), "text": pl.String(), "boolean": pl.Boolean(), "date": pl.Date(),
+    "datetime": pl.Datetime("us"),
 }  # fmt: skip
 _TRUE = ("true", "t", "yes", "y", "on", "1")
 _FALSE = ("false", "f", "no", "n", "off", "0")
+_OF_NUMBERS = ("decimal", "thousands", "percent", "currency", "parentheses", "round")
+_OF_TRUTHS = ("true_values", "false_values")
+_THOUSANDS = (",", ".", " ", "'", "_", "’")
+_SPACES = "[ \\x{00A0}\\x{202F}]"
+_EXACT = 2**53
+_ZONED = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$"
+# What each kind of column can become; numbers become dates only by a format
+_BECOMES = {
+    "text": DTYPES,
+    "number": ("integer", "float", "text", "boolean", "date", "datetime"),
+    "boolean": ("integer", "float", "text", "boolean"),
+    "time": ("date", "datetime", "text"),
+}
 
 
-def cast(column: pl.Series, dtype: str, format: object, *, refuse: bool) -> tuple[pl.Series, int]:
-    """Return `column` as `dtype`, and how many of its values could not be read and became missing.
+def learn_cast(step: Step, table: Table) -> dict[str, Any]:
+    """Check a cast's options, and tell which columns of text hold times with a zone."""
+    known_options(step, "dtype", "errors", "format", *_OF_NUMBERS, *_OF_TRUTHS)
+    dtype, formats = _target(step), _formats(step)
+    names = named(table.schema, step)
+    _check_options(step, dtype, formats)
+    for name in names:
+        kind = _kind(table.schema[name])
+        needs_format = kind == "number" and dtype in ("date", "datetime") and not formats
+        if dtype not in _BECOMES.get(kind, ()) or needs_format:
+            hint = "Say options.format, such as %Y%m%d." if needs_format else "Choose another type."
+            text = f"column {shown(name)} is {type_word(table.schema[name])}, which cannot become {dtype}."
+            raise InvalidArgumentError(text, hint=hint)
+    zoned = []
+    if dtype == "datetime" and not formats:
+        texts = [name for name in names if table.schema[name] == pl.String]
+        found = table.figures([_stripped(name).str.contains(_ZONED).any().alias(name) for name in texts] or [pl.len()])
+        zoned = [name for name in texts if found[name]]
+    return {"columns": names, "zoned": zoned}
 
-    Args:
-        dtype: one of `DTYPES`.
-        format: how times are written, in strftime's words (`%d.%m.%Y`); None for ISO 8601.
-        refuse: raise when a value cannot be read.
+
+def cast_edit(step: Step, fitted: Mapping[str, Any], table: Table) -> CellEdit:
+    """Return the edit, after a look at what cannot be read.
 
     Raises:
-        InvalidArgumentError: with `refuse`, naming the first such value; or the format is wrong.
+        InvalidArgumentError: values cannot be read and options.errors is `refuse`; names the first.
     """
-    if format is not None and (not isinstance(format, str) or "%" not in format):
-        raise InvalidArgumentError(f"format {shown(format)} is no format of times.", hint="Such as %d.%m.%Y.")
-    try:
-        typed = _typed(column, dtype, format)
-    except pl.exceptions.PolarsError as refusal:
+    dtype, names = _target(step), fitted["columns"]
+    expressions = {name: _typed(name, table.schema, step, dtype, name in fitted["zoned"]) for name in names}
+    lost = {name: expressions[name].is_null() & _present(name, table.schema) for name in names}
+    figures = table.figures(
+        [each.sum().alias(f"n {name}") for name, each in lost.items()]
+        + [pl.col(name).filter(each).first().cast(pl.String).alias(f"x {name}") for name, each in lost.items()]
+    )
+    details = {}
+    for name in names:
+        n_lost = int(str(figures[f"n {name}"]))
+        if n_lost and _on_errors(step) == "refuse":
+            raise InvalidArgumentError(
+                f"{n_lost:,} value{'s' if n_lost > 1 else ''} of column {shown(name)} cannot be read as {dtype}, "
+                f"such as {shown(figures[f'x {name}'], 40)}.",
+                hint='Replace them first, say how they are written in options, or pass errors="missing".',
+                details={"column": name[:100], "values": n_lost},
+            )
+        unread = f", {n_lost:,} unreadable cells made missing" if n_lost else ""
+        details[name] = f"{type_word(table.schema[name])} to {type_word(_result(dtype, name, fitted, step))}{unread}"
+    return edit(expressions, details, retypes=True)
+
+
+def _result(dtype: str, name: str, fitted: Mapping[str, Any], step: Step) -> pl.DataType:
+    zoned = name in fitted["zoned"] or any("%z" in f for f in _formats(step))
+    return pl.Datetime("us", "UTC") if dtype == "datetime" and zoned else _POLARS[dtype]
+
+
+def _kind(dtype: pl.DataType) -> str:
+    if dtype == pl.String:
+        return "text"
+    if dtype.is_numeric():
+        return "number"
+    if dtype in (pl.Date, pl.Datetime):
+        return "time"
+    return "boolean" if dtype == pl.Boolean else "other"
+
+
+# Options -------------------------------------------------------------------------------------------------------
+
+
+def _target(step: Step) -> str:
+    given = step.options.get("dtype")
+    word = _ALIASES.get(given.lower(), given) if isinstance(given, str) else given
+    return choice(Step(step.action, options={"dtype": word}), "dtype", DTYPES, None)
+
+
+def _on_errors(step: Step) -> str:
+    given = step.options.get("errors", "refuse")
+    word = _ERRORS.get(given, given) if isinstance(given, str) else given
+    return choice(Step(step.action, options={"errors": word}), "errors", ("refuse", "missing"), "refuse")
+
+
+def _formats(step: Step) -> list[str]:
+    given = step.options.get("format")
+    formats = [given] if isinstance(given, str) else given if given is not None else []
+    if not isinstance(formats, Sequence) or not all(isinstance(f, str) and "%" in f for f in formats):
         raise InvalidArgumentError(
-            f"column {shown(column.name)} cannot be cast to {dtype}: {shown(str(refusal), 100)}.",
-            hint="Check dtype and format.",
-        ) from None
-    lost = typed.is_null() & column.is_not_null()
-    n_lost = int(lost.sum())
-    if n_lost and refuse:
-        example = column.filter(lost)[0]
-        raise InvalidArgumentError(
-            f"{n_lost} values of column {shown(column.name)} are no {dtype}, such as {shown(example, 40)}.",
-            hint='Replace them first, say options.format, or pass errors="missing".',
-            details={"column": column.name[:100], "values": n_lost},
+            f"format {shown(given)} is no format of times.", hint='Such as "%d.%m.%Y"; a list is tried in its order.'
         )
-    return typed, n_lost
+    return list(formats)
 
 
-def _typed(column: pl.Series, dtype: str, format: str | None) -> pl.Series:
-    target = _POLARS[dtype]
-    if column.dtype == pl.String:
-        return _from_text(column, dtype, format)
-    if dtype == "text" and format is not None and column.dtype.is_temporal():
-        return column.dt.strftime(format)
-    if dtype == "integer" and column.dtype.is_float():
-        whole = column.set((column.floor() != column).fill_null(False), None)
-        return whole.cast(target, strict=False)
-    if dtype in ("date", "datetime") and column.dtype.is_numeric():
-        return pl.Series(column.name, [None] * len(column), target)
-    return column.cast(target, strict=False)
+def _check_options(step: Step, dtype: str, formats: list[str]) -> None:
+    _on_errors(step)
+    misplaced = next((o for o in _OF_NUMBERS if o in step.options and dtype not in ("integer", "float")), None)
+    misplaced = misplaced or next((o for o in _OF_TRUTHS if o in step.options and dtype != "boolean"), None)
+    if formats and dtype not in ("date", "datetime", "text"):
+        misplaced = "format"
+    if misplaced:
+        raise InvalidArgumentError(f"option {misplaced} has no meaning for {dtype}.", hint="Leave it out.")
+    _check_words(step)
+    for format in formats:
+        _check_format(format, dtype)
+    if 0 < sum("%z" in f for f in formats) < len(formats):
+        raise InvalidArgumentError("formats with and without %z do not go together.", hint="Cast in two steps.")
 
 
-def _from_text(column: pl.Series, dtype: str, format: str | None) -> pl.Series:
-    text = column.str.strip_chars()
+def _check_words(step: Step) -> None:
+    for name in ("percent", "parentheses", "round"):
+        flag(step, name)
+    decimal, thousands = step.options.get("decimal", "."), step.options.get("thousands")
+    if decimal not in (".", ","):
+        raise InvalidArgumentError(f"option decimal is '.' or ',', not {shown(decimal)}.", hint="Leave it out for '.'.")
+    if thousands is not None and (thousands not in _THOUSANDS or thousands == decimal):
+        hint = f"It is one of {' '.join(map(repr, _THOUSANDS))}, and not the decimal sign."
+        raise InvalidArgumentError(f"option thousands cannot be {shown(thousands)}.", hint=hint)
+    currency = step.options.get("currency", False)
+    if not isinstance(currency, bool | str) or currency == "":
+        raise InvalidArgumentError("option currency is true, or the sign as text.", hint='Such as "€" or "EUR".')
+    for name in _OF_TRUTHS:
+        words = step.options.get(name, [""])
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            raise InvalidArgumentError(f"option {name} is a list of texts.", hint='Such as ["ja", "j"].')
+
+
+def _check_format(format: str, dtype: str) -> None:
+    probe = pl.DataFrame({"x": ["2024-01-02"]})
+    try:
+        probe.select(_parsed(pl.col("x"), dtype if dtype != "text" else "date", format))
+    except pl.exceptions.PolarsError:
+        raise InvalidArgumentError(
+            f"format {shown(format)} is no format of times.", hint="Such as %d.%m.%Y or %Y-%m-%d %H:%M:%S."
+        ) from None
+
+
+# Expressions ---------------------------------------------------------------------------------------------------
+
+
+def _stripped(name: str) -> pl.Expr:
+    return pl.col(name).str.strip_chars()
+
+
+def _present(name: str, schema: Schema) -> pl.Expr:
+    present = pl.col(name).is_not_null()
+    return present & (_stripped(name) != "") if schema[name] == pl.String else present
+
+
+def _typed(name: str, schema: Schema, step: Step, dtype: str, zoned: bool) -> pl.Expr:
+    kind, column, formats = _kind(schema[name]), pl.col(name), _formats(step)
+    if kind == "text":
+        return _from_text(name, step, dtype, zoned)
     if dtype == "text":
-        return column
+        return column.dt.strftime(formats[0]) if formats and kind == "time" else column.cast(pl.String)
+    if kind == "number":
+        return _from_number(column, schema[name], step, dtype)
+    return column.cast(_POLARS[dtype], strict=False)
+
+
+def _from_number(column: pl.Expr, source: pl.DataType, step: Step, dtype: str) -> pl.Expr:
+    if dtype in ("date", "datetime"):
+        text = column.cast(pl.Int64, strict=False).cast(pl.String)
+        return pl.coalesce(_parsed(text, dtype, format) for format in _formats(step))
+    if dtype == "boolean":
+        return pl.when(column.is_in([0, 1])).then(column == 1)
+    if dtype == "integer" and source.is_float():
+        return _whole(column, step)
+    return column.cast(_POLARS[dtype], strict=False)
+
+
+def _whole(column: pl.Expr, step: Step) -> pl.Expr:
+    rounded = column.round(0) if flag(step, "round") else pl.when(column.floor() == column).then(column)
+    return pl.when(rounded.abs() <= _EXACT).then(rounded).cast(pl.Int64, strict=False)
+
+
+def _from_text(name: str, step: Step, dtype: str, zoned: bool) -> pl.Expr:
+    text = _stripped(name)
+    if dtype == "text":
+        return pl.col(name)
     if dtype == "boolean":
         lower = text.str.to_lowercase()
-        known = lower.set(~lower.is_in((*_TRUE, *_FALSE)), None)
-        return known.is_in(_TRUE).set(known.is_null(), None)
+        true = [word.lower() for word in step.options.get("true_values", _TRUE)]
+        false = [word.lower() for word in step.options.get("false_values", _FALSE)]
+        return pl.when(lower.is_in(true)).then(pl.lit(True)).when(lower.is_in(false)).then(pl.lit(False))
+    if dtype in ("integer", "float"):
+        return _number(text, step, dtype)
+    formats = _formats(step)
+    if formats:
+        return pl.coalesce(_parsed(text, dtype, format) for format in formats)
+    return _parsed(text, "date", "%Y-%m-%d") if dtype == "date" else _iso_time(text, zoned)
+
+
+def _parsed(text: pl.Expr, dtype: str, format: str) -> pl.Expr:
     if dtype == "date":
-        return text.str.to_date(format or "%Y-%m-%d", strict=False)
-    if dtype == "datetime" and format is not None:
-        return text.str.to_datetime(format, strict=False, time_unit="us")
-    if dtype == "datetime":
-        read, _ = infer_column(text)
-        return read.cast(pl.Datetime("us")) if read.dtype == pl.Date else _only_times(read)
-    return text.cast(_POLARS[dtype], strict=False)
+        typed = text.str.to_date(format, strict=False)
+    else:
+        zone = "UTC" if "%z" in format else None
+        typed = text.str.to_datetime(format, time_unit="us", time_zone=zone, strict=False)
+    return pl.when(typed.dt.year() >= 1000).then(typed) if "%Y" in format else typed  # "24" is no year of four digits
 
 
-def _only_times(column: pl.Series) -> pl.Series:
-    if isinstance(column.dtype, pl.Datetime):
-        return column
-    return pl.Series(column.name, [None] * len(column), pl.Datetime("us"))
+def _iso_time(text: pl.Expr, zoned: bool) -> pl.Expr:
+    padded = pl.when(text.str.len_bytes() == 10).then(text + "T00:00:00").otherwise(text)
+    padded = padded.str.replace(" ", "T", literal=True).str.replace(r"(T\d{2}:\d{2})($|[Z+-])", "${1}:00$2")
+    if not zoned:
+        return padded.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
+    zone = padded.str.replace(r"Z$", "+0000").str.replace(r"([+-]\d{2}):(\d{2})$", "$1$2")
+    return zone.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", time_unit="us", time_zone="UTC", strict=False)
+
+
+def _number(text: pl.Expr, step: Step, dtype: str) -> pl.Expr:
+    options = step.options
+    if flag(step, "parentheses"):
+        text = text.str.replace(r"^\((.*)\)$", "-$1")
+    if options.get("currency"):
+        sign = r"(?:\p{Sc}|[A-Z]{3})" if options["currency"] is True else re.escape(options["currency"])
+        text = text.str.replace(rf"^([+-]?)\s*{sign}\s*", "$1").str.replace(rf"\s*{sign}$", "")
+    percent = flag(step, "percent")
+    if percent:
+        text = pl.when(text.str.ends_with("%")).then(text.str.strip_suffix("%").str.strip_chars_end())
+    decimal, thousands = options.get("decimal", "."), options.get("thousands")
+    if thousands is not None:
+        mark = _SPACES if thousands == " " else re.escape(thousands)
+        shape = rf"^[+-]?(?:\d{{1,3}}(?:{mark}\d{{3}})+|\d+)(?:{re.escape(decimal)}\d*)?$"
+        text = pl.when(text.str.contains(shape)).then(text.str.replace_all(mark, ""))
+    if decimal == ",":
+        text = pl.when(~text.str.contains(".", literal=True)).then(text.str.replace(",", ".", literal=True))
+    number = text.cast(pl.Float64, strict=False)
+    number = pl.when(number.is_finite()).then(number / 100 if percent else number)
+    if dtype == "float":
+        return number
+    if percent:
+        return _whole(number, step)
+    return pl.coalesce(text.cast(pl.Int64, strict=False), _whole(number, step))
