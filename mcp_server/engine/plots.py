@@ -17,10 +17,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from matplotlib.ft2font import FT2Font
+from matplotlib.ticker import EngFormatter, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
+
+from mcp_server.engine import charts
 
 MAX_BYTES = 200_000
 MAX_BARS = 30
+MAX_PANELS = 12
+_SMALL_BARS = 6
 LABEL_LENGTH = 40
 TITLE_LENGTH = 90
 
@@ -90,6 +95,72 @@ def bar_chart(
     axes.axvline(0, color=_SOFT, linewidth=0.8)
     axes.margins(x=0.14)
     return _png(figure)
+
+
+def draw(chart: charts.Chart) -> bytes:
+    """Draw a chart that was kept as data."""
+    if isinstance(chart, charts.Panels):
+        return _panels(chart)
+    if isinstance(chart, charts.Heatmap):
+        cells = [[np.nan if cell is None else cell for cell in row] for row in chart.cells]
+        return heatmap(cells, chart.row_labels, chart.column_labels, title=chart.title, diverging=True)
+    if isinstance(chart, charts.Bars):
+        return bar_chart(chart.labels, chart.values, title=chart.title, value_label=chart.value_label)
+    figure, axes = _canvas(chart.title, chart.label or chart.note, "rows")
+    if not chart.counts:
+        return _nothing(figure, axes)
+    _ranges(axes, chart)
+    return _png(figure)
+
+
+def _panels(chart: charts.Panels) -> bytes:
+    """Draw small charts in rows of three, each with its title."""
+    n = min(len(chart.charts), MAX_PANELS)
+    figure = Figure(figsize=(_WIDTH_IN + 1, 0.7 + 1.75 * -(-max(n, 1) // 3)), dpi=_DPI, layout="constrained")
+    figure.set_facecolor("white")
+    FigureCanvasAgg(figure)
+    figure.suptitle(_text(chart.title, TITLE_LENGTH), fontsize=12, fontweight="bold", color=_TEXT, fontfamily=_FONT)
+    if not n:
+        return _nothing(figure, figure.add_subplot())
+    for i, each in enumerate(chart.charts[:n]):
+        axes = figure.add_subplot(-(-n // 3), min(n, 3), i + 1)
+        _style(axes)
+        axes.set_title(_text(each.title, 30), loc="left", fontsize=9, color=_TEXT, fontfamily=_FONT)
+        if isinstance(each, charts.Histogram):
+            _ranges(axes, each)
+        else:
+            _small_bars(axes, each)
+    return _png(figure)
+
+
+def _ranges(axes: Axes, chart: charts.Histogram) -> None:
+    """Draw a histogram from its counts; ranges of times get equal widths and the words of their ends."""
+    edges = chart.edges
+    numbers = [edge for edge in edges if isinstance(edge, int | float)]
+    timed = len(numbers) < len(edges)
+    at = np.arange(len(edges), dtype=np.float64) if timed else np.asarray(numbers, dtype=np.float64)
+    if at[0] == at[-1]:
+        at = at + np.array([-0.5, 0.5])
+    axes.bar(at[:-1], chart.counts, np.diff(at), align="edge", color=COLOURS[0], edgecolor="white", linewidth=0.5)
+    axes.grid(visible=False, axis="x")
+    axes.locator_params(axis="y", nbins=4)
+    axes.yaxis.set_major_formatter(EngFormatter())
+    if timed:
+        ends = [0, len(edges) - 1]
+        axes.set_xticks([at[i] for i in ends], [_text(edges[i], 10) for i in ends], fontsize=8)
+    else:
+        axes.locator_params(axis="x", nbins=4)
+        axes.xaxis.set_major_formatter(EngFormatter() if max(abs(at[0]), abs(at[-1])) >= 1e5 else ScalarFormatter())
+
+
+def _small_bars(axes: Axes, chart: charts.Bars) -> None:
+    labels, values = list(chart.labels)[:_SMALL_BARS], _floats(chart.values)[:_SMALL_BARS]
+    axes.barh(np.arange(len(labels)), np.nan_to_num(values), color=COLOURS[0], height=0.7)
+    axes.set_yticks(np.arange(len(labels)), [_text(label, 14) for label in labels], fontsize=7)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.locator_params(axis="x", nbins=3)
+    axes.xaxis.set_major_formatter(EngFormatter())
 
 
 def roc_curve(truth: ArrayLike, scores: Mapping[str, ArrayLike], *, title: str = "ROC curve") -> bytes:
@@ -272,12 +343,16 @@ def _canvas(title: str, x_label: str, y_label: str, height_in: float = _HEIGHT_I
     )
     axes.set_xlabel(_text(x_label, TITLE_LENGTH), color=_SOFT, fontsize=9)
     axes.set_ylabel(_text(y_label, TITLE_LENGTH), color=_SOFT, fontsize=9)
+    _style(axes)
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
     axes.grid(visible=True, color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=_SOFT, labelcolor=_TEXT, labelsize=8, length=0)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    return figure, axes
 
 
 def _nothing(figure: Figure, axes: Axes) -> bytes:

@@ -1,5 +1,9 @@
-"""Reports that jobs wrote: HTML and picture as artifacts, Markdown by section in the database."""
+"""Reports that jobs wrote: HTML and picture as artifacts, Markdown by section in the database.
 
+A main plot is kept as the chart's data and drawn when somebody first asks for it: most are never looked at.
+"""
+
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 SUMMARY_HEADING = "Summary"
 _NEAR_IDS = 200
+_CHART = ".chart.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class ReportStore:
         Raises:
             ResourceExhaustedError: the disk is full.
         """
+        from mcp_server.engine.charts import chart_document
         from mcp_server.engine.reports import Report, main_image, prose_markdown, to_html, to_markdown
 
         sections = [
@@ -65,6 +71,10 @@ class ReportStore:
             for section in report.sections
         ]
         image = main_image(report)
+        picture = self._artifacts.put_bytes(image, ".png") if image is not None else None
+        if report.picture is not None:
+            chart = json.dumps(chart_document(report.picture), ensure_ascii=False, allow_nan=False)
+            picture = self._artifacts.put_bytes(chart.encode(), _CHART)
         record = {
             "report_id": secrets.token_hex(8),
             "kind": kind,
@@ -72,7 +82,7 @@ class ReportStore:
             "title": report.title,
             "sections": sections,
             "html": self._artifacts.put_bytes(to_html(report).encode(), ".html"),
-            "image": self._artifacts.put_bytes(image, ".png") if image is not None else None,
+            "image": picture,
             "created_at": self._clock.now(),
         }
         with self._database.begin() as connection:
@@ -112,7 +122,21 @@ class ReportStore:
             FailedPreconditionError: its file is missing or damaged.
         """
         key = self._row(report_id).image
-        return self._artifacts.read_bytes(key) if key is not None else None
+        if key is None or not key.endswith(_CHART):
+            return self._artifacts.read_bytes(key) if key is not None else None
+        return self._drawn(report_id, key)
+
+    def _drawn(self, report_id: str, key: str) -> bytes:
+        """Draw a report's chart and keep the picture in its place; two who draw at once draw the same."""
+        from mcp_server.engine.charts import chart_of
+        from mcp_server.engine.plots import draw
+
+        image = draw(chart_of(json.loads(self._artifacts.read_bytes(key))))
+        drawn = sa.update(reports).where(reports.c.report_id == report_id, reports.c.image == key)
+        kept = self._artifacts.put_bytes(image, ".png")
+        with self._database.begin() as connection:
+            connection.execute(drawn.values(image=kept))
+        return image
 
     def _row(self, report_id: str) -> sa.Row[Any]:
         with self._database.read() as connection:
