@@ -10,6 +10,7 @@ from mcp_server.runtime.clock import ManualClock
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
 from tests.postgres import PostgresCluster, run_postgres
+from tests.s3_server import S3Server, run_s3
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,12 @@ def shared_data() -> Path:
 def postgres() -> Iterator[PostgresCluster]:
     with run_postgres() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    with run_s3() as server:
+        yield server
 
 
 @pytest.fixture

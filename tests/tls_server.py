@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -94,18 +94,24 @@ class CountingListener:
 
 
 @contextmanager
-def run_counting_listener() -> Iterator[CountingListener]:
-    """Listen on a free port and count who comes; at the end every connection was counted."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+def run_counting_listener(*, hold: bool = False) -> Iterator[CountingListener]:
+    """Listen on a free port and count who comes; at the end every connection was counted.
+
+    Connections are closed at once, or with `hold` kept open in silence until the end.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as held:
         listener = CountingListener(server.getsockname()[1])
 
         def accept() -> None:
             while True:
                 connection, address = server.accept()
-                with connection:
-                    if address == last:
-                        return
-                    listener.n_connections += 1
+                if hold:
+                    held.enter_context(connection)
+                else:
+                    connection.close()
+                if address == last:
+                    return
+                listener.n_connections += 1
 
         last: Any = None
         thread = threading.Thread(target=accept, daemon=True)

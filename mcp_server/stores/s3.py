@@ -98,7 +98,8 @@ class Buckets:
             InvalidArgumentError: it is no address of a bucket.
         """
         match = re.fullmatch(r"[sS]3://([^/]+)(?:/(.*))?", address)
-        if match is None or not match[2].isprintable() or len(match[2].encode()) > 1024:
+        key = (match[2] or "") if match is not None else ""
+        if match is None or not key.isprintable() or len(key.encode()) > 1024:
             raise InvalidArgumentError(f"{word} {shown(address)} is no s3://bucket/key.", hint="Mend the address.")
         if match[1] not in self._settings.buckets:
             known = ", ".join(self._settings.buckets[:20]) or "none"
@@ -106,7 +107,7 @@ class Buckets:
                 f"{word} {shown(address)} is not allowed: bucket {shown(match[1])} may not be used.",
                 hint=f"Allowed: {known}. NBA_MCP_S3__BUCKETS names the buckets that may be read and written.",
             )
-        return S3Location(match[1], match[2] or "")
+        return S3Location(match[1], key)
 
     def open(self, place: S3Location) -> S3Object | None:
         """Open an object for reading; None when there is none.

@@ -271,7 +271,7 @@ def test_a_host_that_is_down_is_unavailable_at_once(world: World) -> None:
 
 
 def test_a_host_that_accepts_and_says_nothing_is_unavailable_in_time(world: World) -> None:
-    with run_counting_listener() as listener:
+    with run_counting_listener(hold=True) as listener:
         world.private.append(f"{HOST}:{listener.port}")
         started = time.monotonic()
         assert isinstance(world.refused(f"https://{HOST}:{listener.port}/a.csv"), UnavailableError)
