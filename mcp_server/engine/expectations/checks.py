@@ -108,18 +108,20 @@ class Domain:
         rows: true for them; None means all.
         key: tells domains apart.
         schema: the frame's columns and types.
+        gaps: columns of whole numbers and flags with a missing value, where expectations ask for types or text.
     """
 
     rows: pl.Expr | None
     key: str
     schema: pl.Schema
+    gaps: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, condition: Condition | None, schema: pl.Schema) -> "Domain":
+    def of(cls, condition: Condition | None, schema: pl.Schema, gaps: frozenset[str] = frozenset()) -> "Domain":
         """Return the domain of a row condition."""
         if condition is None:
-            return cls(None, "", schema)
-        return cls(condition_expression(condition, schema), repr(condition), schema)
+            return cls(None, "", schema, gaps)
+        return cls(condition_expression(condition, schema), repr(condition), schema, gaps)
 
     def dtype(self, column: str) -> pl.DataType:
         """Return a column's type, or raise CannotEvaluateError."""

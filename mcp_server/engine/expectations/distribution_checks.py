@@ -110,12 +110,13 @@ def _by_range(values: pl.Expr, partition: Mapping[str, Any], arguments: Argument
     def conclude(measured: Measured) -> Outcome:
         total = measured[present]
         shares = [measured[key] / total if total else 0.0 for key in (below, *inside_keys, above)]
-        outside = [shares[0], shares[-1]]
+        weighed = shares if total else [None] * len(shares)
+        inside, outside = weighed[1:-1], [weighed[0], weighed[-1]]
         return _outcome(
             shares,
             [tails[0], *weights, tails[1]],
             arguments["threshold"],
-            {"bins": list(bins), "weights": shares[1:-1], "tail_weights": outside},
+            {"bins": list(bins), "weights": inside, "tail_weights": outside},
             {"bins": list(bins), "weights": weights, "tail_weights": tails},
         )
 

@@ -14,7 +14,7 @@ from mcp_server.engine.expectations.conditions import columns_of
 from mcp_server.engine.expectations.literals import CannotEvaluateError, plain
 from mcp_server.engine.expectations.record_checks import pair_check, record_check
 from mcp_server.engine.expectations.suite import Expectation
-from mcp_server.engine.expectations.value_checks import value_check
+from mcp_server.engine.expectations.value_checks import SEES_GAPS, value_check
 from mcp_server.errors import FailedPreconditionError
 
 _TRANSLATORS: Final = {
@@ -66,7 +66,8 @@ def evaluate(
 
 def judge(source: Source, expectations: Sequence[Expectation]) -> tuple[Evaluated, ...]:
     """Judge expectations of native types on the rows of `source`; see `evaluate`."""
-    checks = [_translate(each, source.schema, index) for index, each in enumerate(expectations)]
+    gaps = _gaps(source, expectations)
+    checks = [_translate(each, source.schema, gaps, index) for index, each in enumerate(expectations)]
     measured = _measure(source, [check for check in checks if isinstance(check, Check)])
     outcomes = [check.conclude(measured) if isinstance(check, Check) else check for check in checks]
     wanted = {
@@ -128,10 +129,21 @@ def _row_bytes(columns: Sequence[str], schema: pl.Schema) -> int:
     return sum(8 if schema[name].is_numeric() or schema[name].is_temporal() else _TEXT_BYTES for name in columns)
 
 
-def _translate(expectation: Expectation, schema: pl.Schema, index: int) -> Check | Outcome:
+def _gaps(source: Source, expectations: Sequence[Expectation]) -> frozenset[str]:
+    """Return the columns of whole numbers and flags that pandas would hold as another type, as values are missing."""
+    asked = {each.arguments["column"] for each in expectations if each.type in SEES_GAPS}
+    counts = {
+        name: pl.col(name).null_count()
+        for name, dtype in source.schema.items()
+        if name in asked and (dtype.is_integer() or dtype == pl.Boolean)
+    }
+    return frozenset(name for name, count in source.scan(counts).items() if count)
+
+
+def _translate(expectation: Expectation, schema: pl.Schema, gaps: frozenset[str], index: int) -> Check | Outcome:
     kind = NATIVE[expectation.type]
     try:
-        domain = Domain.of(expectation.arguments.get("row_condition"), schema)
+        domain = Domain.of(expectation.arguments.get("row_condition"), schema, gaps)
         return _TRANSLATORS[kind.scope](expectation.type, expectation.arguments, domain, index)
     except CannotEvaluateError as reason:
         return Outcome(success=False, message=str(reason))

@@ -44,7 +44,7 @@ def value_check(name: str, arguments: Arguments, domain: Domain, position: int) 
     column = arguments["column"]
     dtype = domain.dtype(column)
     if name in _TYPE_CHECKS:
-        return _type_check(dtype, arguments)
+        return _type_check(dtype, arguments, has_gaps=column in domain.gaps)
     if name == "expect_column_values_to_not_be_null":
         return _missing_check(domain.within(pl.col(column).is_null()), arguments, domain, position)
     if name == "expect_column_values_to_be_null":
@@ -55,7 +55,10 @@ def value_check(name: str, arguments: Arguments, domain: Domain, position: int) 
         return _order_check(name, dtype, arguments, domain, position)
     if name == "expect_column_value_z_scores_to_be_less_than":
         return _z_score_check(dtype, arguments, domain, position)
-    mask = _JUDGES[name](domain.values(column), dtype, arguments)
+    values = domain.values(column)
+    if name in _TEXT_CHECKS and column in domain.gaps and dtype.is_integer():
+        values, dtype = values.cast(pl.Float64), pl.Float64()  # pandas writes 1.0 where a whole number may be missing
+    mask = _JUDGES[name](values, dtype, arguments)
     (elements, count_elements), (present, count_present) = domain.elements(), domain.present(column)
     unexpected = f"unexpected|{position}"
 
@@ -159,9 +162,26 @@ def _z_score_check(dtype: pl.DataType, arguments: Arguments, domain: Domain, pos
 _TYPE_CHECKS: Final = {"expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list"}
 
 
-def _type_check(dtype: pl.DataType, arguments: Arguments) -> Check:
-    wanted = arguments["type_list"] if "type_list" in arguments else (arguments["type_"],)
-    outcome = Outcome(success=any(type_matches(dtype, name) for name in wanted), observed_value=pandas_name(dtype))
+_TEXT_CHECKS: Final = {
+    "expect_column_values_to_match_regex",
+    "expect_column_values_to_not_match_regex",
+    "expect_column_values_to_match_regex_list",
+    "expect_column_values_to_not_match_regex_list",
+    "expect_column_value_lengths_to_be_between",
+    "expect_column_value_lengths_to_equal",
+}
+SEES_GAPS: Final = _TYPE_CHECKS | _TEXT_CHECKS
+"""Expectations whose outcome depends on how pandas holds a column with missing values."""
+
+
+def _type_check(dtype: pl.DataType, arguments: Arguments, *, has_gaps: bool) -> Check:
+    listed = "type_list" in arguments
+    wanted = arguments["type_list"] if listed else (arguments["type_"],)
+    observed = pandas_name(dtype, has_gaps=has_gaps)
+    success = any(type_matches(dtype, name, has_gaps=has_gaps, listed=listed) for name in wanted)
+    unseen = listed and observed == "str" and "str" in wanted
+    message = "Observed str, which Great Expectations finds in no type list; use be_of_type." if unseen else ""
+    outcome = Outcome(success=success, observed_value=observed, message=message)
     return Check({}, lambda _measured: outcome)
 
 
@@ -237,7 +257,7 @@ def _no_json(values: pl.Expr, dtype: pl.DataType, _arguments: Arguments) -> pl.E
 
 
 def _text_only(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    if family_of(dtype) != "text":
+    if family_of(dtype) not in {"text", "date", "moment"}:
         raise CannotEvaluateError(f"The column holds {words_for(dtype)}; dates and formats are judged on text.")
     return as_text(values, dtype)
 
