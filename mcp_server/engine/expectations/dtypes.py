@@ -16,10 +16,10 @@ def pandas_name(dtype: pl.DataType, *, has_gaps: bool = False) -> str:
     """Return the type's name, such as `int64`, `float64`, `str`, `bool`, `datetime64`.
 
     Dates are `str`, as pandas reads them from a file. Whole numbers with gaps are `float64`, flags with gaps
-    `object_`: pandas has no room for a gap in them.
+    `object_`: pandas has no room for a gap in them. Text without any value has gaps in this sense, and is `float64`.
     """
     if dtype in (pl.String, pl.Date):
-        return "str"
+        return "float64" if has_gaps else "str"
     if dtype == pl.Boolean:
         return "object_" if has_gaps else "bool"
     if isinstance(dtype, pl.Datetime):

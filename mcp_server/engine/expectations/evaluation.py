@@ -61,7 +61,26 @@ def evaluate(
     columns = _columns_of(expectations, schema)
     streamed = low_memory if low_memory is not None else n_rows * _row_bytes(columns, schema) > _MAX_BYTES_HELD
     source = Source(table, n_rows, streamed=streamed or not columns, columns=columns)
-    return n_rows, judge(source, expectations)
+    return n_rows, _with_empty_columns(source, judge(source, expectations))
+
+
+def _with_empty_columns(source: Source, judged: tuple[Evaluated, ...]) -> tuple[Evaluated, ...]:
+    """Judge again what a column's type did not allow, where the column has no values: no value is of no type.
+
+    A file's column without values comes as text here and as numbers in pandas, where every expectation can look at it.
+    """
+    refused = [index for index, each in enumerate(judged) if each.outcome.message]
+    named = {name for index in refused for name in _named(judged[index].expectation) if name in source.schema}
+    empty = [
+        name for name in sorted(named) if source.table.select(pl.col(name).drop_nulls().head(1)).collect().is_empty()
+    ]
+    if not empty:
+        return judged
+    table = source.table.with_columns(pl.lit(None, pl.Null).alias(name) for name in empty)
+    # A stream, as the columns that are held lack those that a condition alone names.
+    again = judge(Source(table, source.n_rows, streamed=True), [judged[index].expectation for index in refused])
+    replaced = dict(zip(refused, again, strict=True))
+    return tuple(replaced.get(index, each) for index, each in enumerate(judged))
 
 
 def judge(source: Source, expectations: Sequence[Expectation]) -> tuple[Evaluated, ...]:
@@ -116,13 +135,17 @@ _COLUMN_ARGUMENTS: Final = ("column", "column_A", "column_B", "column_list")
 
 def _columns_of(expectations: Sequence[Expectation], schema: pl.Schema) -> list[str]:
     """Return the table's columns that the expectations look at, those of row conditions included."""
-    named: list[str] = []
+    named: set[str] = set()
     for each in expectations:
-        given = [each.arguments.get(argument) for argument in _COLUMN_ARGUMENTS]
-        named.extend(name for value in given for name in ([value] if isinstance(value, str) else value or ()))
+        named.update(_named(each))
         condition = each.arguments.get("row_condition")
-        named.extend(columns_of(condition) if condition is not None else ())
-    return [name for name in schema if name in set(named)]
+        named.update(columns_of(condition) if condition is not None else ())
+    return [name for name in schema if name in named]
+
+
+def _named(expectation: Expectation) -> list[str]:
+    given = [expectation.arguments.get(argument) for argument in _COLUMN_ARGUMENTS]
+    return [name for value in given for name in ([value] if isinstance(value, str) else value or ())]
 
 
 def _row_bytes(columns: Sequence[str], schema: pl.Schema) -> int:
@@ -130,14 +153,24 @@ def _row_bytes(columns: Sequence[str], schema: pl.Schema) -> int:
 
 
 def _gaps(source: Source, expectations: Sequence[Expectation]) -> frozenset[str]:
-    """Return the columns of whole numbers and flags that pandas would hold as another type, as values are missing."""
+    """Return the columns that pandas would hold as another type, as values are missing.
+
+    Whole numbers and flags with a missing value are such, and text without any value.
+    """
     asked = {each.arguments["column"] for each in expectations if each.type in SEES_GAPS}
+    if not source.n_rows:
+        return frozenset()
     counts = {
         name: pl.col(name).null_count()
         for name, dtype in source.schema.items()
-        if name in asked and (dtype.is_integer() or dtype == pl.Boolean)
+        if name in asked and (dtype.is_integer() or dtype in (pl.Boolean, pl.String))
     }
-    return frozenset(name for name, count in source.scan(counts).items() if count)
+    missing = source.scan(counts)
+    return frozenset(
+        name
+        for name, count in missing.items()
+        if count == source.n_rows or (count and source.schema[name] != pl.String)
+    )
 
 
 def _translate(expectation: Expectation, schema: pl.Schema, gaps: frozenset[str], index: int) -> Check | Outcome:

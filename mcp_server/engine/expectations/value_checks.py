@@ -131,7 +131,7 @@ def _z_score_check(dtype: pl.DataType, arguments: Arguments, domain: Domain, pos
 
     Source: Great Expectations 1.24, `ColumnValuesZScore._pandas_condition`.
     """
-    if family_of(dtype) != "number":
+    if family_of(dtype) not in {"number", "flag"}:
         raise CannotEvaluateError(f"The column holds {words_for(dtype)}; z-scores need numbers.")
     column, limit = arguments["column"], arguments["threshold"]
     (elements, count_elements), (present, count_present) = domain.elements(), domain.present(column)
@@ -141,7 +141,7 @@ def _z_score_check(dtype: pl.DataType, arguments: Arguments, domain: Domain, pos
         mean, deviation = measured[spread]
         if not deviation or not math.isfinite(deviation) or not math.isfinite(mean):
             return pl.lit(value=False)
-        score = (pl.col(column) - mean) / deviation
+        score = (ordered(pl.col(column), dtype) - mean) / deviation
         mask: pl.Expr = score.abs() >= abs(limit) if arguments["double_sided"] else score >= limit
         return domain.within(mask)
 
@@ -257,7 +257,7 @@ def _no_json(values: pl.Expr, dtype: pl.DataType, _arguments: Arguments) -> pl.E
 
 
 def _text_only(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    if family_of(dtype) not in {"text", "date", "moment"}:
+    if family_of(dtype) not in {"text", "date", "moment"} and dtype != pl.Null:
         raise CannotEvaluateError(f"The column holds {words_for(dtype)}; dates and formats are judged on text.")
     return as_text(values, dtype)
 
