@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import date, datetime
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -13,6 +13,8 @@ from mcp_server.engine.profiling_columns import ColumnProfile
 from mcp_server.engine.profiling_dates import compact_dates
 from mcp_server.engine.profiling_relations import MAX_CATEGORIES
 from mcp_server.errors import shown
+
+Severity = Literal["bad", "warning", "note"]
 
 _MOSTLY_MISSING = 0.5
 _SOME_MISSING = 0.05
@@ -29,16 +31,25 @@ _FILLER_DAYS = frozenset(
 )
 _ID_NAME = re.compile(r"(^|_)(id|key|uuid|guid|code|number|no|nr|index|idx|row|rowid|row_number)s?$", re.IGNORECASE)
 
-# Worst first: what makes results wrong, then what wastes or hides, then what is good to know
-_ORDER = (
+# What makes results wrong; what wastes or hides; what is good to know. Worst first in each.
+_BAD = (
     "all_null", "possible_leak", "duplicate_rows", "near_duplicate_rows", "mixed_dates", "ambiguous_dates",
-    "invalid_dates", "mixed_types", "infinite", "null_as_text", "filler_value", "almost_unique", "rows_out_of_order",
-    "case_variants", "spaces", "hidden_characters", "empty_text", "bool_variants", "near_duplicate_column", "constant",
-    "mostly_missing", "negative", "outliers", "date_format", "date_as_number", "thousands", "decimal_comma", "percent",
-    "currency", "formatted_numbers", "long_numbers", "typed_text", "skewed", "zeros", "imbalance", "missing",
-    "high_cardinality", "leading_zeros", "identifier", "monotone",
+    "invalid_dates", "mixed_types", "infinite", "null_as_text", "filler_value", "almost_unique",
 )  # fmt: skip
-_RANK = {code: i for i, code in enumerate(_ORDER)}
+_TROUBLE = (
+    "rows_out_of_order", "case_variants", "spaces", "hidden_characters", "empty_text", "bool_variants",
+    "near_duplicate_column", "constant", "mostly_missing", "negative", "outliers", "date_format", "date_as_number",
+    "thousands", "decimal_comma", "percent", "currency", "formatted_numbers", "long_numbers", "typed_text",
+)  # fmt: skip
+_NOTES = ("skewed", "zeros", "imbalance", "missing", "high_cardinality", "leading_zeros", "identifier", "monotone")
+_RANK = {code: i for i, code in enumerate((*_BAD, *_TROUBLE, *_NOTES))}
+
+
+def severity(code: str) -> Severity:
+    """Return how much a finding matters: it makes results wrong, it is trouble, or it is good to know."""
+    if code in _BAD:
+        return "bad"
+    return "warning" if code in _TROUBLE else "note"
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:

@@ -10,7 +10,7 @@ from mcp_server.engine.charts import Bars, Chart, Heatmap, Histogram
 _SENTENCE = 40
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-Status = Literal["good", "warning", "bad"]
+Status = Literal["good", "warning", "bad", "note"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,9 +112,9 @@ class TopValue(Record):
 
 
 class Histogram(Record):
-    """Counts in equal ranges; `edges` is one longer than `counts`."""
+    """Counts in equal ranges; `edges` is one longer than `counts`, numbers or times."""
 
-    edges: list[float]
+    edges: list[float | str]
     counts: list[int]
 
 
@@ -130,7 +130,10 @@ class ColumnProfile(Record):
     max: Any = None
     mean: float | None = None
     std: float | None = None
-    quantiles: dict[str, float] | None = None
+    skew: float | None = None
+    zeros: int | None = None
+    outliers: int | None = Field(default=None, description="Beyond the quartiles by over 3 interquartile ranges.")
+    quantiles: dict[str, float | str] | None = None
     top_values: list[TopValue] | None = None
     histogram: Histogram | None = None
 
@@ -152,6 +155,7 @@ class NearDuplicateRows(Record):
     rows: int
     differing_columns: list[str]
     fix: str
+    example: str = ""
 
 
 class DatasetProfile(Result):
@@ -160,12 +164,13 @@ class DatasetProfile(Result):
     dataset: str
     rows: int
     n_columns: int
+    warnings: list[DataWarning] = Field(description="Worst first.")
+    duplicate_rows: int
+    near_duplicates: list[NearDuplicateRows]
+    candidate_keys: list[list[str]]
     columns: list[ColumnProfile]
     correlations: list[ColumnCorrelation]
-    duplicate_rows: int
-    candidate_keys: list[list[str]]
-    near_duplicates: list[NearDuplicateRows]
-    warnings: list[DataWarning]
+    notes: list[str] = Field(default_factory=list, description="Figures that look at a sample of the rows.")
     lineage: Lineage
     source: str
     content_hash: str

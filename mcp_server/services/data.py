@@ -26,6 +26,7 @@ from mcp_server.results.data import (
 from mcp_server.results.wording import counted
 from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import NoProgress, Progress
+from mcp_server.services.data_profile import profile_of
 from mcp_server.services.data_wording import (
     ROOM,
     Detail,
@@ -36,6 +37,7 @@ from mcp_server.services.data_wording import (
 )
 from mcp_server.services.importing import Importing
 from mcp_server.services.paging import after_of, cursor_of, fitting
+from mcp_server.services.report_text import report_text
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.datasets import DatasetStore, DatasetVersion, parse_reference, require_columns, require_name
 from mcp_server.stores.exports import ExportFormat, Exports
@@ -46,7 +48,6 @@ from mcp_server.stores.sources import SourceFiles
 
 Recipe = Literal["nba_elo", "nba_game_features"]
 
-_TEXT_ROOM = 12_000
 _KEPT_IN_NOTES = ("missing_words", "infinite", "decimal_as_float", "unnamed_column")
 
 
@@ -186,8 +187,8 @@ class DataService:
         Raises:
             NotFoundError: no such dataset.
             InvalidArgumentError: a column is not in it.
+            FailedPreconditionError: its file is damaged.
         """
-        from mcp_server.engine.profiling import profile
         from mcp_server.services.data_report import profile_report
 
         progress = progress or NoProgress()
@@ -196,12 +197,10 @@ class DataService:
             require_columns(version, columns)
             if not columns:
                 raise InvalidArgumentError("columns is empty.", hint="Name columns, or leave it out for all.")
-        frame = self._datasets.read(version.ref)
-        progress(0.1, f"profiling {version.rows:,} rows")
-        found = profile(frame, list(dict.fromkeys(columns)) if columns is not None else None)
-        progress(0.6, "writing the report")
+        found = profile_of(version, columns, progress)
+        progress(0.95, "writing the report")
         result = profile_result(version, found, "", detail)
-        report = profile_report(version, found, frame, result.summary)
+        report = profile_report(version, found, result.summary)
         report_id = self._reports.save(report, "describe_dataset", version.ref)
         return result.model_copy(update={"report_uri": f"report://{report_id}"})
 
@@ -234,22 +233,7 @@ class DataService:
             NotFoundError: no such report.
             InvalidArgumentError: it has no such section; the hint names them.
         """
-        stored = self._reports.load(report_id.removeprefix("report://"))
-        headings = [part.heading for part in stored.sections]
-        chosen = [part for part in stored.sections if section is None or part.heading == section]
-        if not chosen:
-            raise InvalidArgumentError(
-                f"The report has no section {shown(section)}.", hint=f"Its sections: {', '.join(headings)}."
-            )
-        text = "\n".join(part.markdown.strip() + "\n" for part in chosen)
-        cut = len(text) > _TEXT_ROOM
-        return ReportText(
-            summary=f"{stored.title}: {len(headings)} sections{', cut here' if cut else ''}.",
-            title=stored.title,
-            sections=headings,
-            text=text[:_TEXT_ROOM] + ("…" if cut else ""),
-            truncated=cut,
-        )
+        return report_text(self._reports.load(report_id.removeprefix("report://")), section)
 
     # Making from others --------------------------------------------------------------------------------------
 

@@ -1,126 +1,227 @@
-"""The report of a profile. Imported by the job that writes one: it needs Matplotlib."""
+"""The report of a profile: trouble first, then the table as a whole, then column by column."""
 
-import numpy as np
-import polars as pl
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any
 
-from mcp_server.engine import plots
+from mcp_server.engine.charts import Bars, Heatmap, Histogram, Panels
+from mcp_server.engine.findings import Finding
 from mcp_server.engine.profiling import Profile
-from mcp_server.engine.reports import Report, Section, Table
+from mcp_server.engine.profiling_columns import ColumnProfile
+from mcp_server.engine.profiling_warnings import Severity, severity
+from mcp_server.engine.reports import Mark, Reference, Report, Section, Share, Table
+from mcp_server.errors import shown
+from mcp_server.services.column_report import column_chart, column_facts
 from mcp_server.stores.datasets import DatasetVersion
 from mcp_server.stores.parquet import dtype_name
 from mcp_server.stores.query_values import plain_value, visible_text
 
-_MAX_PLOTS = 6
+_GROUP = "Column by column"
+_MAX_SECTIONS = 150
+_MAX_ROWS = 2000
+_MAX_WARNINGS = 300
 _MAX_HEATMAP = 15
-_MANY_HOLED = 3
-_MAX_ROWS = 500
+_MAX_PAIRS = 40
+_HEAD_COLUMNS = 12
+_PANELS = 12
+_WORDS: tuple[tuple[Severity, str], ...] = (("bad", "serious"), ("warning", "to mend"), ("note", "to know"))
 
 
-def profile_report(version: DatasetVersion, found: Profile, frame: pl.DataFrame, summary: str) -> Report:
-    """Return the report: warnings first, then the main plot, columns, keys and histograms.
+def profile_report(version: DatasetVersion, found: Profile, summary: str) -> Report:
+    """Return the report; its picture is the shapes of the columns, drawn when somebody asks for it."""
+    described = _described(found)
+    sections = [
+        _warnings(found, described), _overview(version, found), _next_steps(version, found), _columns(found, described),
+        _missing(found), _correlations(found), _rows(found), _head(found), _origin(version, found),
+    ]  # fmt: skip
+    of_columns: dict[str, list[Finding]] = {}
+    for finding in found.warnings:
+        of_columns.setdefault(finding.column or "", []).append(finding)
+    sections += [
+        _column(column, of_columns.get(column.name, [])) for column in found.columns if column.name in described
+    ]
+    kept = [section for section in sections if section is not None]
+    return Report(f"Profile of {version.ref}", summary, kept, _picture(version, found), _marks(found))
 
-    The first picture is the main plot: where values are missing, or, where hardly any are, how columns go together.
-    """
-    pictured = [_missing(found), _correlations(found)]
-    if sum(column.missing > 0 for column in found.columns) < _MANY_HOLED:
-        pictured.reverse()
-    sections = [_warnings(found), *pictured, _columns(found), _rows(found), _top(found)]
-    sections += _histograms(found, frame)
-    sections.append(_origin(version))
-    return Report(f"Profile of {version.ref}", summary, [section for section in sections if section is not None])
+
+def _described(found: Profile) -> set[str]:
+    """Return the columns that get a section of their own: all, or those with the worst trouble and then the first."""
+    named = [finding.column for finding in found.warnings if finding.column is not None]
+    return set(list(dict.fromkeys([*named, *(c.name for c in found.columns)]))[:_MAX_SECTIONS])
 
 
-def _warnings(found: Profile) -> Section:
+def _heading(name: str) -> str:
+    return f"Column: {visible_text(name)}"
+
+
+def _marks(found: Profile) -> list[Mark]:
+    counts = Counter(severity(finding.code) for finding in found.warnings)
+    marks = [Mark(status, f"{counts[status]} {words}") for status, words in _WORDS if counts[status]]
+    return marks or [Mark("good", "nothing to warn about")]
+
+
+def _warnings(found: Profile, described: set[str]) -> Section:
     if not found.warnings:
-        return Section("Warnings", "Nothing to warn about.")
-    rows = [[finding.column or "(table)", finding.code, finding.message] for finding in found.warnings[:_MAX_ROWS]]
-    return Section("Warnings", table=Table(["column", "code", "message"], rows))
+        return Section("Warnings", "Nothing to warn about.", status="good")
+    rows = [
+        [
+            _reference(finding.column, described),
+            Mark(severity(finding.code), finding.code.replace("_", " ")),
+            finding.message,
+        ]
+        for finding in found.warnings[:_MAX_WARNINGS]
+    ]
+    note = f"The first {_MAX_WARNINGS} of {len(found.warnings)}." if len(found.warnings) > _MAX_WARNINGS else ""
+    worst = severity(found.warnings[0].code)
+    status = worst if worst != "note" else None
+    return Section("Warnings", table=Table(["column", "what", "why"], rows, note), status=status)
+
+
+def _reference(name: str | None, described: set[str]) -> Reference | str:
+    if name is None:
+        return "(whole table)"
+    return Reference(visible_text(name), _heading(name)) if name in described else visible_text(name)
+
+
+def _overview(version: DatasetVersion, found: Profile) -> Section:
+    n_missing = sum(column.missing for column in found.columns)
+    n_cells = max(1, found.n_rows * len(found.columns))
+    kinds = Counter(dtype_name(column.dtype) for column in found.columns)
+    key = found.candidate_keys[0] if found.candidate_keys else ["none found"]
+    facts = [
+        ("rows", found.n_rows),
+        ("columns", len(version.columns)),
+        ("missing cells", f"{n_missing:,} ({n_missing / n_cells:.2%})"),
+        ("duplicate rows", f"{found.duplicate_rows:,} ({found.duplicate_rows / found.n_rows:.2%})"),
+        ("key", " + ".join(visible_text(name, 60) for name in key)),
+        ("types", ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())),
+        ("warnings", len(found.warnings)),
+    ]
+    about = (
+        "" if len(found.columns) == len(version.columns) else f"Of these, {len(found.columns)} columns are described.\n"
+    )
+    return Section("Overview", about + "\n".join(f"- {note}" for note in found.notes), facts=facts)
+
+
+def _next_steps(version: DatasetVersion, found: Profile) -> Section:
+    codes = {finding.code for finding in found.warnings}
+    steps = []
+    if codes & {"possible_leak"}:
+        steps.append("Ask what is known before the outcome; `check_training_data` judges leaks against a target.")
+    if codes & {"duplicate_rows", "near_duplicate_rows", "spaces", "empty_text", "null_as_text", "case_variants"}:
+        steps.append(f'Mend a copy: `clean_dataset` on `{version.ref}`; steps="auto" proposes steps and says why.')
+    if codes & {"mixed_dates", "ambiguous_dates", "date_format", "mixed_types", "typed_text"}:
+        steps.append(
+            "Give text its type: `clean_dataset` with cast and options.format, or `transform_dataset` with SQL."
+        )
+    if "almost_unique" in codes or not found.candidate_keys:
+        steps.append("Look at the rows behind a key: `check_integrity` with primary_key.")
+    steps.append("Keep watch over what holds now: `suggest_suite` writes expectations, `validate_dataset` checks them.")
+    return Section("What to do next", "\n".join(f"- {step}" for step in steps))
+
+
+def _columns(found: Profile, described: set[str]) -> Section:
+    rows = [
+        [
+            _reference(c.name, described), dtype_name(c.dtype), Share(100 * c.missing / c.n_rows), c.distinct,
+            _cell(c.min), c.mean, _cell(c.quantiles.get("0.5")), c.std, _cell(c.max),
+        ]
+        for c in found.columns[:_MAX_ROWS]
+    ]  # fmt: skip
+    headings = ["column", "type", "missing", "distinct", "min", "mean", "median", "std", "max"]
+    note = f"The first {_MAX_ROWS} of {len(found.columns)}." if len(found.columns) > _MAX_ROWS else ""
+    return Section("Columns", table=Table(headings, rows, note))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, date | datetime):
+        return str(value)[:19]
+    return visible_text(value, 60) if isinstance(value, str) else plain_value(value)
 
 
 def _missing(found: Profile) -> Section | None:
     shares = sorted(((c.missing / c.n_rows * 100, c.name) for c in found.columns if c.missing), reverse=True)
     if not shares:
         return None
-    picture = plots.bar_chart(
-        [name for _, name in shares], [share for share, _ in shares], title="Missing cells, per cent"
-    )
-    return Section("Missing values", image_png=picture)
-
-
-def _columns(found: Profile) -> Section:
-    rows = [
-        [
-            c.name, dtype_name(c.dtype), c.missing, f"{100 * c.missing / c.n_rows:.1f} %", c.distinct,
-            plain_value(c.min), c.mean, c.quantiles.get("0.5"), c.std, plain_value(c.max),
-        ]
-        for c in found.columns[:_MAX_ROWS]
-    ]  # fmt: skip
-    headings = ["column", "type", "missing", "share", "distinct", "min", "mean", "median", "std", "max"]
-    return Section("Columns", table=Table(headings, rows))
+    chart = Bars([name for _, name in shares], [share for share, _ in shares], percent=True, value_label="% of cells")
+    whole = len(found.columns) - len(shares)
+    text = f"{len(shares)} of {len(found.columns)} columns have missing cells; {whole} have none."
+    return Section("Missing values", text, chart=chart)
 
 
 def _correlations(found: Profile) -> Section | None:
     if not found.correlations:
         return None
-    pearson = [c for c in found.correlations if c.method == "pearson"]
-    names = list(dict.fromkeys(name for c in pearson for name in (c.a, c.b)))[:_MAX_HEATMAP]
-    picture = None
+    pearson = {(c.a, c.b): c.value for c in found.correlations if c.method == "pearson"}
+    names = list(dict.fromkeys(name for pair in pearson for name in pair))[:_MAX_HEATMAP]
+    chart = None
     if len(names) > 2:
-        matrix = np.full((len(names), len(names)), np.nan)
-        np.fill_diagonal(matrix, 1.0)
-        for c in pearson:
-            if c.a in names and c.b in names:
-                i, j = names.index(c.a), names.index(c.b)
-                matrix[i, j] = matrix[j, i] = c.value
-        picture = plots.heatmap(matrix, names, names, title="Pearson correlations", diverging=True)
-    rows = [[c.a, c.b, c.method, c.value] for c in found.correlations[:40]]
-    note = f"The strongest {len(rows)} of {len(found.correlations)}."
-    return Section("Correlations", table=Table(["a", "b", "method", "value"], rows, note), image_png=picture)
+        cells = [[1.0 if a == b else pearson.get((a, b), pearson.get((b, a))) for b in names] for a in names]
+        shown_names = [visible_text(name, 24) for name in names]
+        chart = Heatmap(cells, shown_names, shown_names, "Pearson correlations")
+    rows = [[c.a, c.b, c.method.replace("_", " "), c.value] for c in found.correlations[:_MAX_PAIRS]]
+    note = f"The strongest {len(rows)} of {len(found.correlations)}." if len(found.correlations) > len(rows) else ""
+    return Section("Correlations", table=Table(["a", "b", "method", "value"], rows, note), chart=chart)
 
 
 def _rows(found: Profile) -> Section:
-    keys = "\n".join(f"- {' + '.join(visible_text(n, 60) for n in key)}" for key in found.candidate_keys)
-    text = f"{found.duplicate_rows:,} rows repeat another in every column.\n\n"
-    text += f"Columns that tell all rows apart:\n\n{keys}" if keys else "No one or two columns tell all rows apart."
+    keys = "\n".join(f"- {' + '.join(shown(name, 60) for name in key)}" for key in found.candidate_keys)
+    repeated = f"{found.duplicate_rows:,} rows repeat an earlier one in every column."
+    text = repeated if found.duplicate_rows else "No row repeats another in every column."
+    text += (
+        f"\n\nColumns that tell all rows apart:\n\n{keys}" if keys else "\n\nNo one or two columns tell all rows apart."
+    )
     rows = [
-        [" + ".join(near.key[:8]) + ("…" if len(near.key) > 8 else ""), near.groups, ", ".join(near.differing_columns),
-         near.fix]
+        [" + ".join(near.key[:4]) + (f" and {len(near.key) - 4} more" if len(near.key) > 4 else ""), near.groups,
+         ", ".join(near.differing_columns), near.example, near.fix]
         for near in found.near_duplicates
     ]  # fmt: skip
-    table = Table(["rows that agree in", "groups", "differ in", "mend"], rows) if rows else None
+    table = Table(["rows that agree in", "groups", "differ in", "for example", "mend"], rows) if rows else None
     return Section("Keys and repeated rows", text, table)
 
 
-def _top(found: Profile) -> Section | None:
-    rows = [
-        [column.name, plain_value(value), count, f"{100 * count / column.n_rows:.1f} %"]
-        for column in found.columns
-        for value, count in column.top_values[:5]
-    ][:_MAX_ROWS]
-    return Section("Frequent values", table=Table(["column", "value", "count", "share"], rows)) if rows else None
+def _head(found: Profile) -> Section | None:
+    if not found.head.width:
+        return None
+    head = found.head[:, :_HEAD_COLUMNS]
+    rows = [[_cell(value) for value in row] for row in head.iter_rows()]
+    note = f"The first {_HEAD_COLUMNS} of {found.head.width} columns." if found.head.width > _HEAD_COLUMNS else ""
+    return Section("First rows", table=Table([visible_text(name, 60) for name in head.columns], rows, note))
 
 
-def _histograms(found: Profile, frame: pl.DataFrame) -> list[Section]:
-    numeric = [column for column in found.columns if column.counts and column.distinct > 2]
-    return [
-        Section(
-            visible_text(f"Distribution of {column.name}"),
-            image_png=plots.histogram(
-                frame[column.name].drop_nulls().cast(pl.Float64).to_numpy(), title=column.name, label=column.name
-            ),
-        )
-        for column in numeric[:_MAX_PLOTS]
-    ]
+def _column(column: ColumnProfile, findings: Sequence[Finding]) -> Section:
+    said = "\n".join(f"- **{finding.code.replace('_', ' ')}**: {finding.message}" for finding in findings)
+    worst = severity(findings[0].code) if findings else "note"
+    return Section(
+        _heading(column.name),
+        said,
+        facts=column_facts(column),
+        chart=column_chart(column),
+        status=worst if worst != "note" else None,
+        group=_GROUP,
+    )
 
 
-def _origin(version: DatasetVersion) -> Section:
+def _picture(version: DatasetVersion, found: Profile) -> Panels:
+    """Return the shapes of the first columns that have one."""
+    charts: list[Histogram | Bars] = []
+    for column in found.columns:
+        chart = column_chart(column, visible_text(column.name, 40))
+        if chart is not None and column.distinct > 1:
+            charts.append(chart)
+    note = f", {_PANELS} of {len(charts)} columns with a shape" if len(charts) > _PANELS else ""
+    return Panels(charts[:_PANELS], f"{version.ref}: {found.n_rows:,} rows{note}")
+
+
+def _origin(version: DatasetVersion, found: Profile) -> Section:
     lineage = version.lineage
     rows = [
-        ["source", version.source],
+        ["source", visible_text(version.source, 300)],
         ["made by", version.created_by],
         ["made at", version.created_at.isoformat(timespec="seconds")],
         ["made from", ", ".join(lineage.get("parents", [])) or "–"],
         ["content", version.content_hash],
     ]
-    rows += [[name, str(lineage[name])] for name in ("sql", "recipe") if lineage.get(name)]
-    return Section("Origin", table=Table(["", ""], rows))
+    rows += [[name, visible_text(str(lineage[name]), 200)] for name in ("sql", "recipe") if lineage.get(name)]
+    return Section("Origin", table=Table(["what", "value"], rows))

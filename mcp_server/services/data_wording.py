@@ -28,13 +28,15 @@ from mcp_server.stores.query_values import plain_value, visible_text
 
 if TYPE_CHECKING:
     from mcp_server.engine.cleaning import Change
-    from mcp_server.engine.profiling import ColumnProfile as EngineColumn
     from mcp_server.engine.profiling import Profile
+    from mcp_server.engine.profiling_columns import ColumnProfile as EngineColumn
 
 Detail = Literal["summary", "full"]
 RecordT = TypeVar("RecordT", bound=Record)
 
 ROOM = 14_000  # characters of a result; a caller reads at most 16 KB
+_ROOM_FULL = 60_000  # a caller that asks for the full detail
+_TOP_FULL = 100
 _LISTED_COLUMNS = 100
 _TOP = 20
 _MAX_CHANGES = 60
@@ -149,10 +151,10 @@ def cleaning_result(
 
 def profile_result(version: DatasetVersion, found: "Profile", report_uri: str, detail: Detail) -> DatasetProfile:
     """Return a profile that fits its room: the report has what is left out."""
-    cuts = _CUTS if detail == "full" else _SUMMARY_CUTS
-    for n_bins, n_values, n_columns in cuts:
-        result = _profile(version, found, report_uri, n_bins, n_values, n_columns)
-        if len(result.model_dump_json()) <= ROOM:
+    full = detail == "full"
+    for n_bins, n_values, n_columns in _CUTS if full else _SUMMARY_CUTS:
+        result = _profile(version, found, report_uri, (n_bins, n_values, n_columns), full)
+        if len(result.model_dump_json()) <= (_ROOM_FULL if full else ROOM):
             return result
     return result.model_copy(
         update={"correlations": result.correlations[:5], "warnings": result.warnings[:10], "near_duplicates": []}
@@ -160,8 +162,9 @@ def profile_result(version: DatasetVersion, found: "Profile", report_uri: str, d
 
 
 def _profile(
-    version: DatasetVersion, found: "Profile", report_uri: str, n_bins: int, n_values: int, n_columns: int | None
+    version: DatasetVersion, found: "Profile", report_uri: str, cuts: tuple[int, int, int | None], full: bool
 ) -> DatasetProfile:
+    n_bins, n_values, n_columns = cuts
     kept = found.columns[:n_columns]
     left_out = []
     if len(kept) < len(found.columns):
@@ -170,7 +173,7 @@ def _profile(
         left_out.append("histograms" if not n_bins else "finer histograms")
     if n_values < 10:
         left_out.append("top values" if not n_values else "further top values")
-    top = 10 if n_bins == 0 else _TOP
+    top = _TOP_FULL if full and n_bins else 10 if n_bins == 0 else _TOP
     return DatasetProfile(
         summary=_profile_sentence(version, found),
         dataset=version.ref,
@@ -186,7 +189,8 @@ def _profile(
         duplicate_rows=found.duplicate_rows,
         candidate_keys=[[visible_text(name, 60) for name in key] for key in found.candidate_keys],
         near_duplicates=_near_duplicates(found),
-        warnings=warnings_of(found.warnings),
+        warnings=warnings_of(found.warnings, _TOP_FULL if full else _TOP),
+        notes=found.notes,
         lineage=lineage_of(version),
         source=visible_text(version.source, 300),
         content_hash=version.content_hash,
@@ -201,6 +205,7 @@ def _near_duplicates(found: "Profile") -> list[NearDuplicateRows]:
     return [
         NearDuplicateRows(
             key=[visible_text(name, 60) for name in near.key[:_TOP]],
+            example=visible_text(near.example, 150),
             groups=near.groups,
             rows=near.n_rows,
             differing_columns=[visible_text(name, 60) for name in near.differing_columns[:_TOP]],
@@ -221,7 +226,10 @@ def _column(column: "EngineColumn", n_bins: int, n_values: int) -> ColumnProfile
         max=_shown_value(column.max),
         mean=_figure(column.mean),
         std=_figure(column.std),
-        quantiles={name: _rounded(value) for name, value in column.quantiles.items()} or None,
+        skew=_figure(column.skew),
+        zeros=column.zeros,
+        outliers=column.outliers,
+        quantiles={name: _shown_value(value) for name, value in column.quantiles.items()} or None,
         top_values=[TopValue(value=_shown_value(value), count=count) for value, count in column.top_values[:n_values]]
         or None,
         histogram=_histogram(column, n_bins),
@@ -231,9 +239,9 @@ def _column(column: "EngineColumn", n_bins: int, n_values: int) -> ColumnProfile
 def _histogram(column: "EngineColumn", n_bins: int) -> Histogram | None:
     if not column.counts or not n_bins:
         return None
-    step = max(1, len(column.counts) // n_bins)
+    step = -(-len(column.counts) // n_bins)
     counts = [sum(column.counts[i : i + step]) for i in range(0, len(column.counts), step)]
-    return Histogram(edges=[_rounded(edge) for edge in [*column.edges[:-1:step], column.edges[-1]]], counts=counts)
+    return Histogram(edges=[_shown_value(edge) for edge in [*column.edges[:-1:step], column.edges[-1]]], counts=counts)
 
 
 def _shown_value(value: Any) -> Any:
