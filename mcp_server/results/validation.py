@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
 from mcp_server.results.base import Page, Record, Result
 
 Severity = Literal["critical", "warning", "info"]
+IntegrityOperator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "matches", "is null", "not null"]
 
 
 class ExpectationRecord(Record):
@@ -104,23 +105,65 @@ class ForeignKey(Record):
     references: str | list[str] = Field(description="dataset.column; a list of these for a list of columns")
 
 
-class IntegrityRule(Record):
-    """A comparison that must hold in each row where both sides are present."""
+class IntegrityCondition(Record):
+    """A comparison that picks the rows which a rule is for."""
 
     column: str
-    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"]
-    value: JsonValue = Field(default=None, description="what to compare with (a list for in)")
+    op: IntegrityOperator
+    value: JsonValue = None
+    other_column: str | None = None
+
+
+class IntegrityRule(Record):
+    """A rule; rows that lack a value it needs are not judged.
+
+    compare: column op value|other_column; sum: columns added, op, value|other_column; both where `when` holds.
+    """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    kind: Literal["compare", "sum", "functional_dependency", "ordered", "gaps", "near_duplicates"] = "compare"
+    column: str | None = None
+    op: IntegrityOperator | None = None
+    value: JsonValue = Field(default=None, description="a list for in, a pattern for matches")
     other_column: str | None = Field(default=None, description="instead of value")
+    when: IntegrityCondition | None = None
+    columns: list[str] | None = Field(default=None, description="sum")
+    tolerance: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    determinant: str | list[str] | None = None
+    dependent: str | None = None
+    by: str | list[str] | None = Field(default=None, description="ordered, gaps: within these groups")
+    strict: bool = False
+    descending: bool = False
+    every: str | float | None = Field(default=None, description='gaps: "1d", "1mo", a number; the usual step')
+    max_gap: str | float | None = None
+    except_: str | list[str] | None = Field(
+        default=None, alias="except", description="near_duplicates: may differ; default: any one"
+    )
 
 
 class IntegrityCheck(Record):
     """What came of one check."""
 
-    kind: Literal["primary_key_missing", "primary_key_duplicate", "foreign_key", "rule"]
+    kind: Literal[
+        "primary_key_missing",
+        "primary_key_duplicate",
+        "foreign_key",
+        "rule",
+        "sum",
+        "functional_dependency",
+        "ordered",
+        "gaps",
+        "near_duplicates",
+    ]
     target: str
     success: bool
-    violations: int = Field(description="Rows that break it.")
-    examples: list[dict[str, JsonValue]] = Field(description="At most 20, with row numbers from 0 or row counts.")
+    violations: int = Field(description="Rows that break it; for gaps the gaps.")
+    checked: int = Field(description="Rows that were judged; for gaps the steps between neighbours.")
+    not_judged: int = Field(description="Rows that lack a value, or that the condition leaves out.")
+    groups: int | None = Field(default=None, description="Distinct keys or groups among the violations.")
+    message: str
+    examples: list[dict[str, JsonValue]] = Field(description="At most 20, with row numbers from 0.")
 
 
 class IntegrityResult(Result):
@@ -128,4 +171,7 @@ class IntegrityResult(Result):
 
     success: bool
     dataset: str
+    rows: int
+    failed: int = Field(description="Checks that fail.")
     checks: list[IntegrityCheck]
+    checks_left_out: int = Field(default=0, description="Further checks, for which there is no room.")

@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from cachetools import LRUCache
-from pydantic import TypeAdapter, ValidationError
 
 from mcp_server.engine.expectations.checks import Outcome, outcome_of
 from mcp_server.engine.expectations.evaluation import evaluate
 from mcp_server.engine.expectations.suggestion import suggest
 from mcp_server.engine.expectations.suite import Expectation, Suite, parse_expectations, parse_suite
-from mcp_server.engine.integrity import Reference, Rule, check_integrity
-from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, shown
+from mcp_server.errors import FailedPreconditionError, InvalidArgumentError
 from mcp_server.results.validation import (
     ForeignKey,
     IntegrityResult,
@@ -28,15 +26,14 @@ from mcp_server.results.validation import (
 from mcp_server.runtime.child import run_in_child
 from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import NoProgress, Progress
+from mcp_server.services.integrity import Integrity
 from mcp_server.services.paging import after_of, cursor_of
 from mcp_server.services.validation_wording import (
     expectation_records,
-    integrity_records,
-    integrity_sentence,
     validation_report,
     validation_result,
 )
-from mcp_server.stores.datasets import DatasetStore, DatasetVersion, parse_reference
+from mcp_server.stores.datasets import DatasetStore, DatasetVersion
 from mcp_server.stores.reports import ReportStore
 from mcp_server.stores.suites import SuiteStore, SuiteVersion
 
@@ -47,8 +44,6 @@ _KEPT_RESULTS = 64
 _GIB = 1024**3
 _GX_RUN = "mcp_server.engine.expectations.great_expectations_run:run"
 _GX_TIMEOUT_S = 900.0
-_FOREIGN_KEYS = TypeAdapter(list[ForeignKey])
-_RULES = TypeAdapter(list[IntegrityRule])
 
 
 class ValidationService:
@@ -208,26 +203,12 @@ class ValidationService:
             NotFoundError: the dataset, or one that a foreign key references, does not exist.
             InvalidArgumentError: nothing is asked, a column does not exist, or types cannot be compared.
         """
-        tell = progress or NoProgress()
-        version = self._datasets.resolve(dataset)
-        key = [primary_key] if isinstance(primary_key, str) else list(primary_key or ())
-        references = [self._reference(each) for each in _read(_FOREIGN_KEYS, foreign_keys, "foreign_keys")]
-        checks = [_rule(each) for each in _read(_RULES, rules, "rules")]
-        n_checks = (2 if key else 0) + len(references) + len(checks)
-        if not n_checks:
-            raise InvalidArgumentError(
-                "There is nothing to check.", hint="Give a primary_key, foreign_keys or rules; or use validate_dataset."
-            )
-        findings = []
-        for finding in check_integrity(self._datasets.scan(version.ref), key, references, checks):
-            findings.append(finding)
-            tell(len(findings) / n_checks, f"{finding.kind}: {finding.target}"[:200])
-        records = integrity_records(findings)
-        return IntegrityResult(
-            summary=integrity_sentence(version.ref, version.rows, findings),
-            success=all(finding.success for finding in findings),
-            dataset=version.ref,
-            checks=records,
+        return Integrity(self._datasets).check(
+            dataset=dataset,
+            primary_key=primary_key,
+            foreign_keys=foreign_keys,
+            rules=rules,
+            progress=progress or NoProgress(),
         )
 
     def _judged(
@@ -283,25 +264,6 @@ class ValidationService:
             full=detail == "full",
         )
 
-    def _reference(self, key: ForeignKey) -> Reference:
-        columns = [key.column] if isinstance(key.column, str) else key.column
-        targets = [key.references] if isinstance(key.references, str) else key.references
-        parts = [target.partition(".") for target in targets]
-        parents = {dataset for dataset, _, _ in parts}
-        if len(parents) != 1 or not all(column for _, _, column in parts):
-            raise InvalidArgumentError(
-                f"A foreign key references {shown(targets)}, which is not one dataset with its columns.",
-                hint='Write references as "teams.team_id", a list of them for several columns.',
-            )
-        parent = parents.pop()
-        parse_reference(parent)
-        return Reference(
-            columns=tuple(columns),
-            parent_name=parent,
-            parent=self._datasets.scan(parent),
-            parent_columns=tuple(column for _, _, column in parts),
-        )
-
 
 def _require_great_expectations(expectations: Sequence[Expectation], engine: Engine) -> None:
     if importlib.util.find_spec("great_expectations") is not None:
@@ -313,33 +275,6 @@ def _require_great_expectations(expectations: Sequence[Expectation], engine: Eng
         hint="Install the extra: pip install 'nba-mcp[gx]'. engine='native' is equal on the types it has.",
         details={"extra": "gx", "types": [] if engine == "gx" else types},
     )
-
-
-def _read(adapter: TypeAdapter[Any], given: Sequence[Any], argument: str) -> list[Any]:
-    try:
-        return list(adapter.validate_python(list(given)))
-    except ValidationError as refusal:
-        fault = refusal.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in fault["loc"][:3])
-        raise InvalidArgumentError(
-            f"{argument}[{place}]: {fault['msg']}.",
-            hint='Foreign keys are {"column", "references": "dataset.column"}; rules are {"column", "op", "value"}.',
-        ) from None
-
-
-def _rule(rule: IntegrityRule) -> Rule:
-    if (rule.value is None) == (rule.other_column is None):
-        raise InvalidArgumentError(
-            f"The rule on {shown(rule.column)} needs either a value or an other_column.",
-            hint='For example {"column": "home_points", "op": ">=", "value": 0}.',
-        )
-    listed = rule.op in {"in", "not in"}
-    if listed != isinstance(rule.value, list):
-        raise InvalidArgumentError(
-            f"The rule on {shown(rule.column)} compares by {rule.op!r} with {shown(rule.value)}.",
-            hint="Give a list for 'in' and 'not in', and one value for the others.",
-        )
-    return Rule(rule.column, rule.op, rule.value, rule.other_column)
 
 
 def _foreign_sentence(suite: Suite) -> str:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from mcp_server.engine.expectations.checks import Outcome
 from mcp_server.engine.expectations.suite import SEVERITIES, Expectation
 from mcp_server.engine.expectations.wording import found, limits_of, short_type, subject_of
-from mcp_server.engine.integrity import Finding
 from mcp_server.results.validation import (
     ExpectationRecord,
     ExpectationResult,
     FailuresBySeverity,
-    IntegrityCheck,
     ValidationResult,
 )
 
@@ -67,7 +65,7 @@ def validation_result(
     )
 
 
-def _length(records: Sequence[ExpectationResult | ExpectationRecord | IntegrityCheck]) -> int:
+def _length(records: Sequence[ExpectationResult | ExpectationRecord]) -> int:
     return sum(len(record.model_dump_json()) for record in records)
 
 
@@ -111,38 +109,6 @@ def expectation_records(expectations: Sequence[Expectation]) -> list[Expectation
             break
         records.append(record)
     return records
-
-
-def integrity_records(findings: Sequence[Finding]) -> list[IntegrityCheck]:
-    """Return the findings, failures first, cut to the room that an answer has."""
-    ordered = sorted(findings, key=lambda finding: finding.success)
-    records: list[IntegrityCheck] = []
-    for n_examples, n_characters in _CUTS:
-        records = [
-            IntegrityCheck(
-                kind=finding.kind,
-                target=_clean(finding.target, 200),
-                success=finding.success,
-                violations=finding.violations,
-                examples=[_cut(example, 50, n_characters) for example in finding.examples[:n_examples]],
-            )
-            for finding in ordered
-        ]
-        if _length(records) <= _ROOM:
-            break
-    return records
-
-
-def integrity_sentence(dataset: str, rows: int, findings: Sequence[Finding]) -> str:
-    """Return what the checks came to, in a sentence."""
-    failed = [finding for finding in findings if not finding.success]
-    if not failed:
-        return f"All {len(findings)} checks hold on {dataset} ({rows:,} rows)."
-    worst = max(failed, key=lambda finding: finding.violations)
-    return (
-        f"{len(failed)} of {len(findings)} checks fail on {dataset} ({rows:,} rows); most rows break "
-        f"{worst.kind} {_clean(worst.target, 80)}: {worst.violations:,}."
-    )
 
 
 def _sentence(dataset: str, suite: str, rows: int, judged: Judged) -> str:

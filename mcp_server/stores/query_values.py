@@ -41,6 +41,17 @@ def plain_value(value: Any) -> Any:
     return visible_text(str(value))
 
 
+def cut_json(value: Any, length: int, n_items: int) -> Any:
+    """Return a JSON value with hidden characters taken out, and long texts, lists and objects cut."""
+    if isinstance(value, str):
+        return visible_text(value, length)
+    if isinstance(value, dict):
+        return {visible_text(key): cut_json(each, length, n_items) for key, each in list(value.items())[:n_items]}
+    if isinstance(value, list | tuple):
+        return [cut_json(each, length, n_items) for each in value[:n_items]]
+    return value
+
+
 def visible_text(text: str, length: int = MAX_TEXT_LENGTH) -> str:
     """Return `text` cut to `length`; control and line characters become spaces, invisible ones are dropped."""
     kept = []

@@ -77,9 +77,9 @@ async def check_integrity(
     rules: list[IntegrityRule] = [],  # noqa: B006
     wait_seconds: WaitSeconds = 25,
 ) -> Job[IntegrityResult]:
-    """Use it for missing or duplicate keys, orphans across datasets, and comparisons between columns.
+    """Use it for keys, orphans across datasets, rules between columns, order, gaps and near-duplicate rows.
 
-    For a kept suite use validate_dataset.
+    All counts are exact. For a kept suite use validate_dataset.
     """
     return await run_job(
         ctx, "check_integrity", IntegrityResult, wait_seconds,

@@ -245,45 +245,6 @@ def test_suites_are_listed_in_pages(parts: Parts):
     assert second.next_cursor is None
 
 
-def test_integrity_checks_report_failures_first(parts: Parts):
-    parts.write("teams", pl.DataFrame({"team": ["LAL", "BOS"]}))
-
-    result = parts.service.check_integrity(
-        dataset="games",
-        primary_key="game_id",
-        foreign_keys=[{"column": "home", "references": "teams.team"}],
-        rules=[{"column": "home_points", "op": ">", "other_column": "away_points"}],
-    )
-
-    assert not result.success
-    assert [each.kind for each in result.checks] == [
-        "foreign_key",
-        "primary_key_missing",
-        "primary_key_duplicate",
-        "rule",
-    ]
-    assert result.checks[0].violations == 20
-    assert result.checks[0].examples == [{"home": "CHI", "rows": 20}]
-    assert "1 of 4 checks fail" in result.summary
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {},
-        {"foreign_keys": [{"column": "home"}]},
-        {"foreign_keys": [{"column": "home", "references": "teams"}]},
-        {"rules": [{"column": "home_points", "op": "~", "value": 1}]},
-        {"rules": [{"column": "home_points", "op": ">"}]},
-        {"rules": [{"column": "home_points", "op": "in", "value": 1}]},
-        {"rules": [{"column": "home_points", "op": ">", "value": [1]}]},
-    ],
-)
-def test_integrity_checks_that_cannot_be_made_are_refused(parts: Parts, arguments: dict[str, Any]):
-    with pytest.raises(InvalidArgumentError):
-        parts.service.check_integrity(dataset="games", **arguments)
-
-
 def test_a_cancelled_validation_stops(parts: Parts):
     class Cancelled:
         def __call__(self, fraction: float, message: str = "") -> None:
