@@ -14,7 +14,7 @@ from typing import Any, Self
 import polars as pl
 
 from mcp_server.engine.cleaning_actions import ACTIONS
-from mcp_server.engine.cleaning_journal import MAX_ENTRIES, Recorder
+from mcp_server.engine.cleaning_journal import MAX_ENTRIES, Counts, Recorder
 from mcp_server.engine.cleaning_steps import Change, Dropping, Operation, Removal, Renaming, Step, applied, require
 from mcp_server.engine.cleaning_table import Table, batches_of, open_table
 from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, shown
@@ -73,11 +73,26 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Cleaning:
-    """A plan about to run over a table; `batches` may be taken once, and `recorder` then knows what changed."""
+    """A plan about to run over a table; `batches` may be taken once, and `changes` then says what they changed.
+
+    Attributes:
+        outcome: the table after all steps, lazy.
+    """
 
     plan: Plan
     recorder: Recorder
+    outcome: Table
     _table: Table
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The steps, in order."""
+        return self.plan.steps
+
+    @property
+    def counts(self) -> Counts:
+        """What the batches so far have changed."""
+        return self.recorder.counts
 
     def batches(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame, float]]:
         """Yield cleaned rows, their journal, and the share that is done; every batch has the same columns."""
@@ -112,10 +127,10 @@ def fit(
         fitted.append(learned)
         return ACTIONS[step.action][1](step, learned, table)
 
-    operations = _through(opened, steps, learn, tick)
+    operations, outcome = _through(opened, steps, learn, tick)
     plan = Plan(tuple(steps), tuple(fitted), _needed(opened, fitted, operations))
     recorder = Recorder([step.action for step in steps], operations, max_entries)
-    return Cleaning(plan, recorder, opened)
+    return Cleaning(plan, recorder, outcome, opened)
 
 
 def prepare(
@@ -143,9 +158,9 @@ def prepare(
     def build(number: int, step: Step, table: Table) -> Operation:
         return ACTIONS[step.action][1](step, pairs[number][1], table)
 
-    operations = _through(opened, [step for step, _ in pairs], build, tick)
+    operations, outcome = _through(opened, [step for step, _ in pairs], build, tick)
     recorder = Recorder([step.action for step, _ in pairs], operations, max_entries)
-    return Cleaning(plan, recorder, opened)
+    return Cleaning(plan, recorder, outcome, opened)
 
 
 REMOVING = ("drop_duplicates", "drop_missing", "drop_outliers")
@@ -182,8 +197,8 @@ def _collected(cleaning: Cleaning) -> tuple[pl.DataFrame, list[Change]]:
 
 def _through(
     table: Table, steps: Sequence[Step], operation_of: Callable[[int, Step, Table], Operation], tick: Ticks | None
-) -> list[Operation]:
-    """Return the operation of each step, found on the table that the steps before it leave."""
+) -> tuple[list[Operation], Table]:
+    """Return the operation of each step, found on the table that the steps before it leave, and the last table."""
     operations: list[Operation] = []
     for number, step in enumerate(steps):
         if tick is not None:
@@ -203,7 +218,7 @@ def _through(
             text = f"Step {number} ({step.action}): {refusal.message}"
             raise type(refusal)(text, hint=refusal.hint, details=refusal.details) from None
         operations.append(operation)
-    return operations
+    return operations, table
 
 
 def _needed(table: Table, fitted: Sequence[Mapping[str, Any]], operations: Sequence[Operation]) -> dict[str, str]:

@@ -187,14 +187,14 @@ def _knn_rows(table: Table, missing: Mapping[str, int]) -> int:
     """Return how many rows the others may be compared with, so that the pairs stay within their limit."""
     holed = pl.any_horizontal(pl.col(list(missing)).is_null()).sum().alias("n")
     n_holed = int(str(table.figures([holed])["n"])) if missing else 0
-    n_rows = min(_KNN_ROWS, _MAX_KNN_DISTANCES // max(1, n_holed))
-    if n_rows < min(_FEWEST_KNN_ROWS, table.n_rows):
+    affordable = _MAX_KNN_DISTANCES // max(1, n_holed)
+    if affordable < min(_FEWEST_KNN_ROWS, table.n_rows):
         raise ResourceExhaustedError(
             f"knn would compare {n_holed:,} rows that have gaps with {_FEWEST_KNN_ROWS:,} others; "
             f"the limit is {_MAX_KNN_DISTANCES:,} pairs.",
             hint="Use iterative or median, or fewer rows.",
         )
-    return n_rows
+    return min(_KNN_ROWS, affordable)
 
 
 def _matrix(frame: pl.DataFrame, names: Sequence[str]) -> Floats:

@@ -1,58 +1,178 @@
-"""Steps that hardly anybody would argue with, each with its reason: what `steps="auto"` runs.
+"""Steps that hardly anybody would argue with, each with its reason in figures: what `steps="auto"` runs.
 
-Missing values are not filled and outliers are not touched: training fills inside its pipeline, from training rows
-only, and a game that was not played yet is to stay without a result.
+What is not certain is said and left: dates in two formats, rows that differ in one column, values far out. Missing
+values are not filled: training fills them inside its pipeline, from training rows only, and a game that was not played
+yet is to stay without a result. Columns of one value stay: what comes after may ask for them by name.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import polars as pl
 
+from mcp_server.engine.cleaning import fit
 from mcp_server.engine.cleaning_steps import Step
-from mcp_server.engine.type_inference import infer_column
+from mcp_server.engine.cleaning_table import ROW, Table, open_table
+from mcp_server.engine.cleaning_texts import TextColumn, listed, look_at
+from mcp_server.engine.findings import Finding
+from mcp_server.engine.profiling_columns import ColumnProfile, describe_column, text_counts
+from mcp_server.engine.profiling_rows import NearDuplicates, repeated_rows
+from mcp_server.engine.profiling_table import Table as ProfiledTable
+from mcp_server.engine.profiling_text import text_findings
+from mcp_server.errors import InvalidArgumentError, shown
 
-# Words that stand for "missing" in any column of text; "NA" and "-" are left alone, as both can be a value
-_MISSING_WORDS = ("null", "none", "n/a", "#n/a", "nan")
-_CAST = {pl.Int64: "integer", pl.Float64: "float", pl.Boolean: "boolean", pl.Date: "date", pl.Datetime: "datetime"}
+_MOST_FINDINGS = 8  # of one kind
+_FEW_VALUES = 10
+# What the steps before have dealt with, or what is no trouble here
+_SETTLED = {"spaces", "empty_text", "hidden_characters"}
 
 
-def propose_steps(frame: pl.DataFrame) -> list[Step]:
-    """Return the steps for `frame`, in the order in which they are to run; empty when there is nothing to mend."""
-    texts = [column for column in frame.iter_columns() if column.dtype == pl.String]
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Steps to run, in their order, and what was seen and left as it is."""
+
+    steps: list[Step]
+    findings: list[Finding]
+
+
+def propose(frame: pl.DataFrame | pl.LazyFrame) -> Proposal:
+    """Return the steps for `frame`, none when there is nothing to mend, and what is left to decide.
+
+    Raises:
+        InvalidArgumentError: it has no rows or no columns.
+    """
+    table = open_table(frame)
+    texts = {name: look_at(_counts(table, name)) for name, dtype in table.schema.items() if dtype == pl.String}
+    steps = [*_trims(texts), *_replacements(texts), *_casts(table, texts), *_empty_columns(table, texts)]
+    outcome = fit(frame, steps).outcome if steps else table
+    cleaned = outcome.lazy.drop(ROW)
+    profiled = ProfiledTable(cleaned.collect() if outcome.is_small else cleaned)
+    profiles: dict[str, ColumnProfile] = {}
+    findings: list[Finding] = []
+    for name in profiled.names:
+        column = profiled.column(name)
+        counts = text_counts(column) if column.dtype == pl.String else None
+        profiles[name] = describe_column(column, counts)
+        if column.dtype == pl.String and profiles[name].distinct > 1:
+            findings += [each for each in text_findings(column, counts) if each.code not in _SETTLED]
+    repeated = repeated_rows(profiled, profiles)
+    if repeated.duplicate_rows:
+        reason = f"{repeated.duplicate_rows:,} of {table.n_rows:,} rows repeat an earlier one in every column."
+        steps.append(Step("drop_duplicates", None, {}, reason))
+    said = [*_near(repeated.near), *findings, *_constant(profiles), *_far_out(profiles), *_missing(profiles)]
+    return Proposal(steps, said)
+
+
+def propose_steps(frame: pl.DataFrame | pl.LazyFrame) -> list[Step]:
+    """Return the steps alone."""
+    return propose(frame).steps
+
+
+def _counts(table: Table, name: str) -> pl.DataFrame:
+    values = table.lazy.select(pl.col(name).alias("value")).drop_nulls()
+    return values.group_by("value").agg(pl.len().alias("count")).collect(engine="streaming")
+
+
+# Steps ---------------------------------------------------------------------------------------------------------
+
+
+def _trims(texts: Mapping[str, TextColumn]) -> list[Step]:
+    padded = {name: text for name, text in texts.items() if text.padded}
+    if not padded:
+        return []
+    n_cells = sum(text.padded for text in padded.values())
+    first = next(iter(padded.values())).padded_examples
+    reason = f"{n_cells:,} cells of {len(padded)} columns have spaces around their value, such as {first}."
+    return [Step("trim", tuple(padded), {}, reason)]
+
+
+def _replacements(texts: Mapping[str, TextColumn]) -> list[Step]:
     steps = []
-    padded = [column.name for column in texts if (column != column.str.strip_chars()).any()]
-    if padded:
-        steps.append(Step("trim", tuple(padded), {}, f"{len(padded)} columns of text have spaces around values."))
-    trimmed = {column.name: column.str.strip_chars() for column in texts}
-    for name, column in trimmed.items():
-        words = _missing_words(column)
-        if words:
-            n_cells = int(column.is_in(words).sum())
-            reason = f"{n_cells} cells hold a word for missing."
-            steps.append(Step("replace", (name,), {"values": dict.fromkeys(words)}, reason))
-            trimmed[name] = column.set(column.is_in(words).fill_null(False), None)
-    steps += _casts(trimmed)
-    empty = [c.name for c in frame.iter_columns() if trimmed.get(c.name, c).null_count() == len(c)]
-    if empty and len(empty) < frame.width:
-        steps.append(Step("drop_columns", tuple(empty), {}, "They hold no value at all."))
-    cleaned = frame.with_columns(trimmed.values())
-    n_repeated = len(cleaned) - cleaned.hash_rows(seed=0).n_unique()
-    if n_repeated:
-        steps.append(Step("drop_duplicates", None, {}, f"{n_repeated} rows repeat another in every column."))
+    for name, text in texts.items():
+        if text.words:
+            n_cells = sum(text.words.values())
+            left = "all" if text.is_empty else f"{n_cells:,} of {n_cells + int(text.values['count'].sum()):,}"
+            reason = f"{left} values are words for missing: {listed(text.words)}."
+            steps.append(Step("replace", (name,), {"values": dict.fromkeys(text.words)}, reason))
     return steps
 
 
-def _missing_words(column: pl.Series) -> list[str]:
-    counted = column.drop_nulls().unique()
-    return sorted(counted.filter(counted.str.to_lowercase().is_in(_MISSING_WORDS)))
+def _casts(table: Table, texts: Mapping[str, TextColumn]) -> list[Step]:
+    """Return one cast for all columns that are written alike; each was tried on every different value."""
+    alike: dict[str, tuple[dict[str, object], str, list[str]]] = {}
+    for name, text in texts.items():
+        if text.cast is not None and _goes_through(text):
+            options, words = text.cast
+            alike.setdefault(repr(options), (options, words, []))[2].append(name)
+    steps = []
+    for options, words, names in alike.values():
+        n_values = sum(int(texts[name].values["count"].sum()) for name in names)
+        reason = f"All {n_values:,} values are {words}, kept as text."
+        if words.startswith("read as"):
+            reason = f"All {n_values:,} values of {len(names)} text columns {words}."
+        steps.append(Step("cast", tuple(names), options, reason))
+    return steps
 
 
-def _casts(columns: dict[str, pl.Series]) -> list[Step]:
-    by_type: dict[str, list[str]] = {}
-    for name, column in columns.items():
-        typed = infer_column(column)[0].dtype if column.null_count() < len(column) else column.dtype
-        target = next((word for kind, word in _CAST.items() if typed == kind), None)
-        if target is not None:
-            by_type.setdefault(target, []).append(name)
-    return [
-        Step("cast", tuple(names), {"dtype": target, "errors": "missing"}, f"Their text reads as {target} throughout.")
-        for target, names in by_type.items()
-    ]
+def _goes_through(text: TextColumn) -> bool:
+    if text.cast is None:
+        return False
+    try:
+        fit(text.values.select("value"), [Step("cast", ("value",), text.cast[0])])
+    except InvalidArgumentError:
+        return False  # a value is no such thing after all: the column stays text
+    return True
+
+
+def _empty_columns(table: Table, texts: Mapping[str, TextColumn]) -> list[Step]:
+    nulls = table.figures([pl.col(name).null_count().alias(name) for name in table.schema])
+    empty = [name for name in table.schema if nulls[name] == table.n_rows or (name in texts and texts[name].is_empty)]
+    if not empty or len(empty) == len(table.schema):
+        return []
+    return [Step("drop_columns", tuple(empty), {}, f"No value in any of {table.n_rows:,} rows.")]
+
+
+# What is left --------------------------------------------------------------------------------------------------
+
+
+def _near(near: list[NearDuplicates]) -> list[Finding]:
+    findings = []
+    for each in near[:_MOST_FINDINGS]:
+        differing = ", ".join(shown(name, 40) for name in each.differing_columns[:5])
+        more = f" and {len(each.differing_columns) - 5} more" if len(each.differing_columns) > 5 else ""
+        text = f"{each.n_rows:,} rows in {each.groups:,} groups repeat another but for {differing}{more}; left as is."
+        example = f" Such as {each.example}." if each.example else ""
+        findings.append(Finding(None, "near_duplicate_rows", f"{text}{example} {each.fix}"))
+    return findings
+
+
+def _constant(profiles: Mapping[str, ColumnProfile]) -> list[Finding]:
+    same = [p for p in profiles.values() if p.n_rows > 1 and p.distinct == 1 and not p.missing]
+    findings = []
+    for each in same[:_MOST_FINDINGS]:
+        value = each.min if each.min is not None else each.mean
+        text = f"All {each.n_rows:,} rows hold {shown(value, 40)}; kept, as later steps may ask for the column."
+        findings.append(Finding(each.name, "constant", text + " drop_columns removes it."))
+    return findings
+
+
+def _far_out(profiles: Mapping[str, ColumnProfile]) -> list[Finding]:
+    far = [p for p in profiles.values() if p.outliers and p.distinct > _FEW_VALUES and not p.dtype.is_temporal()]
+    findings = []
+    for each in sorted(far, key=lambda p: -(p.outliers or 0))[:_MOST_FINDINGS]:
+        text = (
+            f"{each.outliers:,} of {each.present:,} values lie more than three interquartile ranges beyond the "
+            f"quartiles (from {shown(each.min, 20)} to {shown(each.max, 20)}); left as is. clip_outliers or "
+            "drop_outliers takes them in or out."
+        )
+        findings.append(Finding(each.name, "outliers", text))
+    return findings
+
+
+def _missing(profiles: Mapping[str, ColumnProfile]) -> list[Finding]:
+    """Say that nothing is filled, where there is something to fill."""
+    missing = [name for name, p in profiles.items() if p.missing]
+    if not missing:
+        return []
+    text = f"{len(missing)} columns have missing values, left as they are: training fills them from training rows only."
+    return [Finding(None, "missing_left", text + ' A step {"action": "impute"} fills them here.')]

@@ -30,6 +30,7 @@ class Lineage(Record):
     sql: str | None = None
     recipe: str | None = None
     steps: list[dict[str, Any]] | None = None
+    plan_of: str | None = Field(default=None, description="The cleaned version whose fitted plan was applied.")
     options: dict[str, Any] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
 
@@ -74,6 +75,12 @@ class CleaningResult(DatasetResult):
 
     steps: list[CleaningStep]
     changes: list[CleaningChange]
+    total_changes: int = Field(ge=0, description="More than are listed when there are many.")
+    journal_uri: str | None = Field(
+        description="Each changed cell and removed row; null: this content was not cleaned."
+    )
+    journal_entries: int = Field(ge=0)
+    journal_truncated: bool = Field(description="True when more changed than the journal keeps.")
 
 
 class DatasetItem(Record):

@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
-from pydantic import Field, TypeAdapter, ValidationError
 
-from mcp_server.engine.findings import Finding
 from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, shown
-from mcp_server.results.base import Record
 from mcp_server.results.data import (
     CleaningResult,
     DatasetItem,
@@ -26,13 +23,12 @@ from mcp_server.results.data import (
 from mcp_server.results.wording import counted
 from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import NoProgress, Progress
+from mcp_server.services.cleaning import CleaningService
 from mcp_server.services.data_profile import profile_of
 from mcp_server.services.data_wording import (
     ROOM,
     Detail,
-    cleaning_result,
     profile_result,
-    steps_documents,
     written_result,
 )
 from mcp_server.services.importing import Importing
@@ -49,18 +45,6 @@ from mcp_server.stores.sources import SourceFiles
 Recipe = Literal["nba_elo", "nba_game_features"]
 
 _KEPT_IN_NOTES = ("missing_words", "infinite", "decimal_as_float", "unnamed_column")
-
-
-class _Step(Record):
-    """A cleaning step as a caller writes it."""
-
-    action: str
-    columns: list[str] | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    reason: str | None = None
-
-
-_STEPS = TypeAdapter(list[_Step])
 
 
 class DataService:
@@ -92,6 +76,7 @@ class DataService:
         self._exports = exports
         self._queries = queries
         self._users_of = users_of
+        self._cleaning = CleaningService(datasets=datasets, artifacts=artifacts)
 
     # Bringing in ---------------------------------------------------------------------------------------------
 
@@ -301,38 +286,29 @@ class DataService:
         dataset: str,
         name: str,
         steps: Literal["auto"] | Sequence[Mapping[str, Any]] = "auto",
+        options: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> CleaningResult:
-        """Apply cleaning steps to a dataset and store the outcome as the next version of `name`.
+        """Apply cleaning steps, or a fitted plan, to a dataset and store the outcome as the next version of `name`.
 
         Raises:
-            InvalidArgumentError: a step is wrong; says which and why.
-            NotFoundError: no such dataset.
+            As `CleaningService.clean_dataset`.
         """
-        from mcp_server.engine.cleaning import Step, clean
-        from mcp_server.engine.cleaning_proposal import propose_steps
+        return self._cleaning.clean_dataset(
+            caller=caller, dataset=dataset, name=name, steps=steps, options=options, progress=progress
+        )
 
-        progress = progress or NoProgress()
-        require_name(name)
-        version = self._datasets.resolve(dataset)
-        frame = self._datasets.read(version.ref)
-        progress(0.1, "choosing steps" if steps == "auto" else "cleaning")
-        if steps == "auto":
-            chosen = propose_steps(frame)
-        else:
-            chosen = [
-                Step(s.action, tuple(s.columns) if s.columns is not None else None, s.options, s.reason)
-                for s in _parsed_steps(steps)
-            ]
-        cleaned, changes = clean(frame, chosen)
-        progress(0.8, "storing")
-        documents = steps_documents(
-            [{"action": s.action, "columns": list(s.columns or []), "options": dict(s.options), "reason": s.reason}
-             for s in chosen]
-        )  # fmt: skip
-        lineage = {"parents": [version.ref], "steps": documents}
-        written, created = self._store(name, cleaned, f"cleaned {version.ref}", lineage, caller)
-        return cleaning_result(version, written, created, documents, changes, _left_alone(frame, steps))
+    def cleaning_journal(self, *, dataset: str) -> str:
+        """Return the head of a cleaned version's journal as JSON, as `CleaningService.journal_head`."""
+        return self._cleaning.journal_head(dataset)
+
+    def cleaning_journal_file(self, *, dataset: str) -> bytes:
+        """Return a cleaned version's whole journal as Parquet, as `CleaningService.journal_file`."""
+        return self._cleaning.journal_file(dataset)
+
+    def cleaning_plan(self, *, dataset: str) -> dict[str, Any]:
+        """Return a cleaned version's fitted plan, which `engine.cleaning.apply_plan` applies to other rows."""
+        return self._cleaning.plan(dataset)
 
     # Taking out ----------------------------------------------------------------------------------------------
 
@@ -394,24 +370,3 @@ class DataService:
         known = self._datasets.versions(name)
         version = self._datasets.write(name, content, source=source, lineage=lineage, caller=caller)
         return version, not known or version.version > known[-1].version
-
-
-def _parsed_steps(steps: object) -> list[_Step]:
-    try:
-        return _STEPS.validate_python(steps)
-    except ValidationError as refusal:
-        fault = refusal.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise InvalidArgumentError(
-            f"steps cannot be used: {where}: {fault['msg']}.",
-            hint='A step is {"action": "impute", "columns": ["pts"], "options": {"method": "median"}}; or "auto".',
-        ) from None
-
-
-def _left_alone(frame: pl.DataFrame, steps: object) -> list[Finding]:
-    """Say that "auto" fills nothing, where there is something to fill."""
-    missing = [column.name for column in frame.iter_columns() if column.null_count()]
-    if steps != "auto" or not missing:
-        return []
-    text = f"{len(missing)} columns have missing values, left as they are: training fills them from training rows only."
-    return [Finding(None, "missing_left", text + ' A step {"action": "impute"} fills them here.')]

@@ -1,15 +1,12 @@
 """Shapes what the data tools found: results that stay small, sentences, and the profile's report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mcp_server.engine.findings import Finding
 from mcp_server.errors import shown
 from mcp_server.results.base import Record
 from mcp_server.results.data import (
-    CleaningChange,
-    CleaningResult,
-    CleaningStep,
     ColumnCorrelation,
     ColumnProfile,
     DataColumn,
@@ -27,7 +24,6 @@ from mcp_server.stores.parquet import dtype_name
 from mcp_server.stores.query_values import plain_value, visible_text
 
 if TYPE_CHECKING:
-    from mcp_server.engine.cleaning import Change
     from mcp_server.engine.profiling import Profile
     from mcp_server.engine.profiling_columns import ColumnProfile as EngineColumn
 
@@ -39,7 +35,6 @@ _ROOM_FULL = 60_000  # a caller that asks for the full detail
 _TOP_FULL = 100
 _LISTED_COLUMNS = 100
 _TOP = 20
-_MAX_CHANGES = 60
 _VALUE_LENGTH = 60
 _FIGURES = 6
 # Histogram ranges, top values and columns that a profile keeps, from generous to terse, until it fits its room
@@ -112,38 +107,6 @@ def written_sentence(version: DatasetVersion, created: bool, verb: str, findings
     if not created:
         return f"{version.ref} already has this content ({size}): no new version was made{noted}."
     return f"{verb} {version.ref}: {size}{noted}."
-
-
-def cleaning_result(
-    before: DatasetVersion,
-    after: DatasetVersion,
-    created: bool,
-    steps: Sequence[Mapping[str, Any]],
-    changes: Sequence["Change"],
-    findings: Sequence[Finding],
-) -> CleaningResult:
-    """Return the result of cleaning `before` into `after`."""
-    n_cells = sum(change.cells_changed for change in changes)
-    n_rows = sum(change.rows_removed for change in changes)
-    did = f"{counted(len(steps), 'step')} changed {counted(n_cells, 'cell')} and removed {counted(n_rows, 'row')}"
-    did += f" of {before.ref}"
-    if not steps:
-        did = f"{before.ref} needed no cleaning"
-    return CleaningResult(
-        summary=f"{did}. {written_sentence(after, created, 'Stored as')}",
-        steps=[CleaningStep.model_validate(step) for step in steps],
-        changes=[
-            CleaningChange(
-                step=change.step,
-                column=visible_text(change.column) if change.column is not None else None,
-                cells_changed=change.cells_changed,
-                rows_removed=change.rows_removed,
-                detail=visible_text(change.detail, 100),
-            )
-            for change in changes[:_MAX_CHANGES]
-        ],
-        **written_fields(after, created, findings),
-    )
 
 
 # Profiles ------------------------------------------------------------------------------------------------------
@@ -268,8 +231,3 @@ def _profile_sentence(version: DatasetVersion, found: "Profile") -> str:
     size = f"{counted(found.n_rows, 'row')} and {counted(len(version.columns), 'column')}"
     repeated = f"{counted(found.duplicate_rows, 'duplicate row')}, {keys}, {counted(len(found.warnings), 'warning')}"
     return f"{version.ref} has {size}: {n_missing / n_cells:.1%} of cells missing, {repeated}."
-
-
-def steps_documents(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return steps as lineage keeps them, without what says nothing."""
-    return [{name: value for name, value in step.items() if value not in (None, {}, [])} for step in steps]

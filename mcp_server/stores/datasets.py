@@ -29,7 +29,8 @@ class DatasetVersion:
 
     Attributes:
         content_hash: SHA-256 of the content in its one Parquet spelling; equal content has an equal hash.
-        lineage: `parents` (references), and what made it: `sql`, `recipe` or `steps`, with `options` and `notes`.
+        lineage: `parents` (references), and what made it: `sql`, `recipe` or `steps`, with `options` and `notes`;
+            `files`: keys of artifacts that live as long as the version.
     """
 
     name: str
@@ -187,15 +188,22 @@ class DatasetStore:
         if version is not None:
             chosen &= datasets.c.version == version
         with self._database.begin() as connection:
-            rows = connection.execute(sa.select(datasets.c.version, datasets.c.artifact).where(chosen)).all()
+            what = sa.select(datasets.c.version, datasets.c.artifact, datasets.c.lineage).where(chosen)
+            rows = connection.execute(what).all()
             if not rows:
                 raise _unknown(connection, name, version)
             connection.execute(sa.delete(datasets).where(chosen))
-            used = sa.select(datasets.c.artifact).where(datasets.c.artifact.in_({row.artifact for row in rows}))
-            still_used = set(connection.execute(used).scalars())
-        for artifact in {row.artifact for row in rows} - still_used:
-            self._artifacts.delete(artifact)
+            unused = _unused(connection, {key for row in rows for key in (row.artifact, *_files(row.lineage))})
+        for key in unused:
+            self._artifacts.delete(key)
         return [f"{name}@{row.version}" for row in rows]
+
+    def discard_files(self, keys: Iterable[str]) -> None:
+        """Remove files that were stored beside a dataset, unless one uses them."""
+        with self._database.read() as connection:
+            unused = _unused(connection, set(keys))
+        for key in unused:
+            self._artifacts.delete(key)
 
     def _record(self, record: dict[str, Any]) -> sa.Row[Any]:
         """Insert the next version, unless the latest has the same content; another writer makes it try again."""
@@ -268,6 +276,17 @@ def require_columns(version: DatasetVersion, columns: Iterable[str]) -> None:
                 hint=f"Close names: {near}." if near else "describe_dataset lists its columns.",
                 details={"dataset": version.ref, "column": column[:200]},
             )
+
+
+def _files(lineage: Mapping[str, Any] | None) -> list[str]:
+    """Return the keys of the files that a version has beside its rows: a cleaning's journal and plan."""
+    return list(((lineage or {}).get("files") or {}).values())
+
+
+def _unused(connection: sa.Connection, keys: set[str]) -> set[str]:
+    """Return those of `keys` that no dataset version uses."""
+    rows = connection.execute(sa.select(datasets.c.artifact, datasets.c.lineage))
+    return keys - {key for row in rows for key in (row.artifact, *_files(row.lineage))}
 
 
 def _find(connection: sa.Connection, name: str, version: int | None) -> sa.Row[Any] | None:

@@ -32,6 +32,7 @@ Steps = Annotated[
     Field(description="[{action, columns, options}]; actions: drop_duplicates drop_missing impute clip_outliers "
           "drop_outliers cast trim replace rename drop_columns"),
 ]  # fmt: skip
+CleaningOptions = Annotated[dict[str, Any], Field(description="apply_plan: a cleaned name@1, its values used again")]
 
 
 async def import_dataset(
@@ -101,13 +102,20 @@ async def transform_dataset(
 
 
 async def clean_dataset(
-    ctx: Context, dataset: DatasetRef, name: Name, steps: Steps = "auto", wait_seconds: WaitSeconds = 25
+    ctx: Context,
+    dataset: DatasetRef,
+    name: Name,
+    steps: Steps = "auto",
+    options: CleaningOptions = {},  # noqa: B006  # never changed
+    wait_seconds: WaitSeconds = 25,
 ) -> Job[CleaningResult]:
     """Use it to mend a dataset step by step into a new one; "auto" picks safe steps and says why.
 
     It tells what each step changed. To reshape or join use transform_dataset.
     """
-    return await run_job(ctx, "clean_dataset", CleaningResult, wait_seconds, dataset=dataset, name=name, steps=steps)
+    return await run_job(
+        ctx, "clean_dataset", CleaningResult, wait_seconds, dataset=dataset, name=name, steps=steps, options=options
+    )
 
 
 def export_dataset(

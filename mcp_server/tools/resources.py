@@ -51,6 +51,16 @@ def read_dataset(ctx: Context[Any, Any], name: str) -> str:
     )
 
 
+def read_cleaning_journal(ctx: Context[Any, Any], name: str) -> str:
+    """Read what cleaning changed, cell by cell: the journal's first entries as JSON, and how many there are."""
+    return app_of(ctx).data.cleaning_journal(dataset=name)
+
+
+def read_cleaning_journal_file(ctx: Context[Any, Any], name: str) -> bytes:
+    """Read a cleaning's whole journal as Parquet: step, action, row (of the input, from 0), column, before, after."""
+    return app_of(ctx).data.cleaning_journal_file(dataset=name)
+
+
 def read_suite(ctx: Context[Any, Any], name: str) -> str:
     """Read a suite as Great Expectations JSON. name, or name@version."""
     return _json(dict(app_of(ctx).suites.resolve(name).document))
@@ -81,6 +91,13 @@ def _json(document: dict[str, Any]) -> str:
 
 RESOURCES = (
     ResourceSpec("dataset://{name}", read_dataset, "Dataset", "application/json"),
+    ResourceSpec("dataset://{name}/journal", read_cleaning_journal, "Journal of a cleaning", "application/json"),
+    ResourceSpec(
+        "dataset://{name}/journal/parquet",
+        read_cleaning_journal_file,
+        "Journal of a cleaning, whole",
+        "application/vnd.apache.parquet",
+    ),
     ResourceSpec("suite://{name}", read_suite, "Suite of expectations", "application/json"),
     ResourceSpec("model://{name}/{version}/card", read_model_card, "Model card", "text/markdown"),
     ResourceSpec("report://{id}", read_report, "Report", "text/html"),

@@ -203,7 +203,7 @@ def test_cleaning_by_steps_says_what_each_changed(games: DataWorld) -> None:
 def test_automatic_cleaning_gives_reasons_and_fills_nothing(games: DataWorld) -> None:
     result = games.service.clean_dataset(caller=ANNA, dataset="games", name="clean")
     assert [(step.action, step.columns) for step in result.steps] == [("replace", ["team"])]
-    assert result.steps[0].reason == "1 cells hold a word for missing."
+    assert result.steps[0].reason == "1 of 3 values are words for missing: 'NULL' 1."
     assert [warning.code for warning in result.warnings] == ["missing_left"]
     again = games.service.clean_dataset(caller=ANNA, dataset="clean", name="clean")
     assert (again.created, again.steps, again.changes) == (False, [], [])

@@ -54,6 +54,8 @@ async def test_every_template_of_the_contract_is_listed(server_of: ServerOf):
         listed = (await client.list_resource_templates()).resource_templates
     assert {template.uri_template: template.mime_type for template in listed} == {
         "dataset://{name}": "application/json",
+        "dataset://{name}/journal": "application/json",
+        "dataset://{name}/journal/parquet": "application/vnd.apache.parquet",
         "suite://{name}": "application/json",
         "model://{name}/{version}/card": "text/markdown",
         "report://{id}": "text/html",
