@@ -175,7 +175,7 @@ def map_outcome(
         element_count=elements,
         unexpected_count=unexpected,
         unexpected_percent=percent,
-        unexpected_percent_total=unexpected / elements * 100 if elements else None,
+        unexpected_percent_total=unexpected / elements * 100 if elements and judged is not None else None,
         missing_count=None if judged is None else elements - judged,
         missing_percent=None if judged is None or not elements else (elements - judged) / elements * 100,
         partial_unexpected_list=(),

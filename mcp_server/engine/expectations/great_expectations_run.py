@@ -119,7 +119,7 @@ def _needed(names: Sequence[str], documents: Sequence[Document]) -> list[str]:
     wanted: set[str] = set()
     for document in documents:
         given = [document["kwargs"].get(argument) for argument in _COLUMN_ARGUMENTS]
-        if document["type"].startswith("expect_table_") or not any(given):
+        if document["type"].startswith(("expect_table_", "expect_column_to_exist")) or not any(given):
             return list(names)
         for value in given:
             wanted.update(value if isinstance(value, list) else [value])

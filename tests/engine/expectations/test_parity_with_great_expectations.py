@@ -1,0 +1,101 @@
+"""The native engine against Great Expectations itself, on random tables and random suites of every type.
+
+What is left out, each for its reason:
+
+- texts as bounds, and dates against bounds or in order: Great Expectations refuses them, the native engine judges them;
+- sets and most common values of times: it compares their text, the native engine the times they mean;
+- order, quantiles and type lists of flags: pandas subtracts them by exclusive or, or refuses;
+- `column_index` 0, which it takes for none; a z-score without `double_sided`, which it does not default;
+- a column paired with itself, which it shows twice.
+"""
+
+import warnings
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mcp_server.engine.expectations.checks import Outcome
+from mcp_server.engine.expectations.evaluation import evaluate
+from mcp_server.engine.expectations.great_expectations_run import judge
+from mcp_server.engine.expectations.suite import parse_expectations
+from tests.engine.expectations.random_suites import random_frame, random_suite
+
+pytest.importorskip("great_expectations")
+pytestmark = pytest.mark.filterwarnings("ignore")
+_SEEDS = st.integers(0, 2**32 - 1)
+
+
+def _same(native: Outcome, theirs: Outcome) -> None:
+    """Compare all that both give; the native engine also names what a set lacks."""
+    if theirs.message:
+        assert not native.success, theirs.message
+        return
+    details = {key: value for key, value in native.details.items() if key != "partial_missing_list"}
+    assert replace(native, message="", details=details) == replace(theirs, message="", details=theirs.details)
+
+
+def _compare(seed: int, n_expectations: int) -> None:
+    chance = Random(seed)
+    frame = random_frame(chance)
+    suite = random_suite(chance, frame, n_expectations)
+    _, ours = evaluate(frame.lazy(), parse_expectations(suite))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = judge(frame.lazy(), suite)
+    for document, native, other in zip(suite, ours, theirs, strict=True):
+        try:
+            _same(native.outcome, other)
+        except AssertionError as difference:
+            raise AssertionError(f"{document} on\n{frame}") from difference
+
+
+def test_random_suites_give_the_same_results_as_great_expectations():
+    for seed in range(8):
+        _compare(seed, 25)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=_SEEDS)
+def test_hundreds_of_random_tables_give_the_same_results_as_great_expectations(seed: int):
+    _compare(seed, 12)
+
+
+def _condition_rows(condition: Any) -> tuple[int | None, int | None]:
+    """Return how many rows a condition leaves, here and by Great Expectations' own reading of it."""
+    import great_expectations as gx
+
+    frame = random_frame(Random(11), most_rows=40)
+    [count] = evaluate(
+        frame.lazy(),
+        parse_expectations(
+            [{"type": "expect_table_row_count_to_equal", "kwargs": {"value": 0, "row_condition": condition}}]
+        ),
+    )[1]
+    context = gx.get_context(mode="ephemeral")
+    asset = context.data_sources.add_pandas("frame").add_dataframe_asset("frame")
+    batch = asset.add_batch_definition_whole_dataframe("frame").get_batch({"dataframe": frame.to_pandas()})
+    expectation = gx.expectations.ExpectTableRowCountToEqual(
+        value=0, row_condition=condition, condition_parser="great_expectations"
+    )
+    return count.outcome.observed_value, batch.validate(expectation).result["observed_value"]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'col("whole") > 0',
+        'col("gappy") != 1',
+        'col("code") == "apple"',
+        'col("code") != "apple"',
+        'col("gappy").notNull()',
+    ],
+)
+def test_row_conditions_leave_the_rows_that_great_expectations_leaves(condition: str):
+    native, theirs = _condition_rows(condition)
+
+    assert native == theirs
