@@ -18,7 +18,7 @@ from mcp_server.engine.expectations.literals import (
 )
 from mcp_server.engine.expectations.order import Quantiles
 from mcp_server.engine.expectations.sums import Deviation, Mean, Spread, Total
-from mcp_server.engine.expectations.tallies import Members, Modes, Tally
+from mcp_server.engine.expectations.tallies import Members, Modes
 
 Arguments = Mapping[str, Any]
 
@@ -91,13 +91,12 @@ def _figure_check(name: str, column: str, dtype: pl.DataType, arguments: Argumen
 
 def _judge_range(figure: Any, bounds: Arguments) -> Outcome:
     """Compare a figure with its bounds; a figure that does not exist fails."""
-    shown_figure = plain(figure)
-    if shown_figure is None:
+    if figure is None or figure != figure:  # only NaN differs from itself
         return Outcome(success=False, message="The column has no values to compute this from.")
     low, high = bounds["min_value"], bounds["max_value"]
     above = low is None or (figure > low if bounds["strict_min"] else figure >= low)
     below = high is None or (figure < high if bounds["strict_max"] else figure <= high)
-    return Outcome(success=bool(above and below), observed_value=shown_figure)
+    return Outcome(success=bool(above and below), observed_value=plain(figure))
 
 
 def _proportion_check(name: str, column: str, arguments: Arguments, domain: Domain) -> Check:
@@ -168,7 +167,7 @@ def _set_check(
     forbids, requires = not name.endswith("contain_set"), not name.endswith("be_in_set")
     inside = pl.col(column).is_in(wanted.implode())
     strangers, hits = f"strangers|{position}", f"hits|{position}"
-    tally, some = f"strange_tally|{position}", f"strange|{position}"
+    some = f"strange|{position}"
     strange = domain.stream(column, where=inside.not_())
     measures: dict[str, Measure] = {}
     if forbids:
@@ -177,17 +176,17 @@ def _set_check(
         measures[hits] = Members(domain.stream(column, where=inside), len(wanted))
 
     def then(measured: Measured) -> dict[str, Measure]:
-        return {tally: Tally(strange), some: Members(strange, MAX_EXAMPLES)} if measured.get(strangers) else {}
+        return {some: Members(strange, MAX_EXAMPLES)} if measured.get(strangers) else {}
 
     def conclude(measured: Measured) -> Outcome:
-        unexpected = measured[tally].distinct if tally in measured else 0 if forbids else None
+        unexpected, shown = measured.get(some, (0, ()))
         absent: list[Any] = []
         if requires:
-            absent = _absent(arguments["value_set"], dtype, set(measured[hits]))
+            absent = _absent(arguments["value_set"], dtype, set(measured[hits][1]))
         return Outcome(
             success=not unexpected and not absent,
-            unexpected_count=unexpected,
-            partial_unexpected_list=tuple(plain(value) for value in measured.get(some, ())) if forbids else None,
+            unexpected_count=unexpected if forbids else None,
+            partial_unexpected_list=tuple(plain(value) for value in shown) if forbids else None,
             missing_count=len(absent) if requires else None,
             details={"partial_missing_list": absent[:MAX_EXAMPLES]} if requires else {},
         )

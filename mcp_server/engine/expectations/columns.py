@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from mcp_server.engine.expectations.literals import unused_name
 
@@ -119,12 +117,6 @@ class Source:
     def scan(self, measures: Mapping[str, pl.Expr]) -> dict[str, Any]:
         """Return the value of every aggregate, from one fused, streaming scan."""
         return scan(self._table, measures)
-
-    def numbers(self, stream: Stream) -> Iterator[NDArray[np.float64]]:
-        """Yield the values of one column as floats, in row order, 0 where they are missing."""
-        value = pl.col(stream.columns[0]).cast(pl.Float64).fill_null(0.0)
-        for frame in self.frames(stream.rows, value):
-            yield frame.to_series().to_numpy()
 
 
 class Figure(Protocol):

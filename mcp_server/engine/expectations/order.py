@@ -100,8 +100,11 @@ class _Codes:
             return values.astype(np.uint64, copy=False)
         if not self._is_float:
             return values.view(np.uint64) ^ _SIGN
-        bits = (values + 0.0).view(np.int64)  # -0.0 becomes 0.0
-        return (bits ^ ((bits >> 63) & np.int64(2**63 - 1))).view(np.uint64) ^ _SIGN
+        bits = values.view(np.int64)
+        flipped = bits >> 63  # of negative numbers all bits, of others the sign
+        flipped |= np.int64(-(2**63))
+        flipped ^= bits
+        return flipped.view(np.uint64)
 
     def decode(self, codes: Sequence[int]) -> list[int] | list[float]:
         """Return the values of `codes`."""
@@ -111,8 +114,8 @@ class _Codes:
         if not self._is_float:
             return signed
         bits = np.array(signed, dtype=np.int64)
-        values: list[float] = (bits ^ ((bits >> 63) & np.int64(2**63 - 1))).view(np.float64).tolist()
-        return values
+        values = (bits ^ ((bits >> 63) & np.int64(2**63 - 1))).view(np.float64)
+        return [float(value) for value in values + 0.0]  # -0.0 becomes 0.0
 
 
 def ranked(passes: Callable[[], Iterator[Codes]], ranks: Sequence[int], held: int = _HELD) -> list[int]:
@@ -174,9 +177,9 @@ def _counted(
     counts = [np.zeros(size, dtype=np.int64) for size in sizes]
     for part in passes():
         for index, (each, width) in enumerate(zip(ranges, widths, strict=True)):
-            inside = part if whole else each.inside(part)
-            places = ((inside - np.uint64(each.low)) >> np.uint64(width)).view(np.int64)
-            counts[index] += np.bincount(places, minlength=sizes[index])
+            places = (part if whole else each.inside(part)) - np.uint64(each.low)
+            places >>= np.uint64(width)
+            counts[index] += np.bincount(places.view(np.int64), minlength=sizes[index])
     for each, count, width in zip(ranges, counts, widths, strict=True):
         yield _parts(each, count, width)
 

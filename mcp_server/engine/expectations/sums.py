@@ -5,6 +5,7 @@ pandas adds missing values as zeros; here the same tree is walked over frames of
 has the very sum of a held one.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -35,8 +36,7 @@ class Total:
 
     def measure(self, source: Source) -> float:
         """Return the sum."""
-        elements, _present = _counts(source, self.stream)
-        return _total(source, self.stream, elements)
+        return _total(source, self.stream)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,8 @@ class Mean:
 
     def measure(self, source: Source) -> float | None:
         """Return the mean."""
-        elements, present = _counts(source, self.stream)
-        with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
-            return float(np.float64(_total(source, self.stream, elements)) / present) if present else None
+        total, present = _total(source, self.stream)
+        return _ratio(total, present) if present else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +62,52 @@ class Deviation:
 
     def measure(self, source: Source) -> Spread:
         """Return both."""
-        elements, present = _counts(source, self.stream)
+        total, present = _total(source, self.stream)
         if not present:
             return Spread(None, None)
+        mean = _ratio(total, present)
+        if present < 2:
+            return Spread(mean, None)
         with np.errstate(invalid="ignore", over="ignore"):
-            mean = float(np.float64(_total(source, self.stream, elements)) / present)
-            if present < 2:
-                return Spread(mean, None)
-            squares = tree_sum(_squares(source, self.stream, mean), elements)
-            return Spread(mean, float(np.sqrt(np.float64(squares) / (present - 1))))
+            squares = tree_sum(_squares(source, self.stream, mean), _elements(source, self.stream))
+        return Spread(mean, math.sqrt(_ratio(squares, present - 1)))
 
 
-def _counts(source: Source, stream: Stream) -> tuple[int, int]:
-    table = source.table if stream.rows is None else source.table.filter(stream.rows)
-    return table.select(elements=pl.len(), present=pl.col(stream.columns[0]).count()).collect(engine="streaming").row(0)
+def _ratio(total: float, count: int) -> float:
+    with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
+        return float(np.float64(total) / count)
 
 
-def _total(source: Source, stream: Stream, elements: int) -> float:
-    return tree_sum(source.numbers(stream), elements)
+def _elements(source: Source, stream: Stream) -> int:
+    return source.n_rows if stream.rows is None else int(source.scan({"elements": stream.rows.sum()})["elements"])
+
+
+def _total(source: Source, stream: Stream) -> tuple[float, int]:
+    """Return the sum of a column and how many values it has."""
+    present = 0
+
+    def filled() -> Iterator[Floats]:
+        nonlocal present
+        for values in _values(source, stream):
+            present += len(values) - values.null_count()
+            yield values.fill_null(0.0).to_numpy()
+
+    return tree_sum(filled(), _elements(source, stream)), present
 
 
 def _squares(source: Source, stream: Stream, mean: float) -> Iterator[Floats]:
-    value = pl.col(stream.columns[0]).cast(pl.Float64).alias("value")
-    for frame in source.frames(stream.rows, value):
-        squares = (mean - frame["value"].fill_null(0.0).to_numpy()) ** 2
-        if frame["value"].null_count():
-            squares[frame["value"].is_null().to_numpy()] = 0.0
+    for values in _values(source, stream):
+        squares = mean - values.fill_null(0.0).to_numpy()
+        squares *= squares
+        if values.null_count():
+            squares[values.is_null().to_numpy()] = 0.0
         yield squares
+
+
+def _values(source: Source, stream: Stream) -> Iterator[pl.Series]:
+    """Yield one column as floats, in row order."""
+    for frame in source.frames(stream.rows, pl.col(stream.columns[0]).cast(pl.Float64)):
+        yield frame.to_series()
 
 
 def tree_sum(parts: Iterable[Floats], count: int, leaf: int = _LEAF) -> float:

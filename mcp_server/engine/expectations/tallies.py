@@ -22,6 +22,7 @@ Keys = NDArray[np.int64]
 _MOST_SEEDS: Final = 16
 _DISTINCT_PER_PART: Final = 1_500_000
 _FEW_KEYS: Final = 10_000
+_FEW_REPEATS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,13 +70,19 @@ class Tallied:
         key = self.coding.expression.alias(_key_name(source))
         shown = (source.row, *dict.fromkeys(columns))
         for frame in source.frames(self.stream.counted, *shown, key, indexed=True):
-            keys = self.coding.keys(frame, _key_name(source))
-            places = np.minimum(np.searchsorted(self.repeats, keys), len(self.repeats) - 1)
-            rows = np.flatnonzero(self.repeats[places] == keys)[:count]
+            rows = np.flatnonzero(self._repeat(self.coding.keys(frame, _key_name(source))))[:count]
             found.append(frame.select(shown)[rows])
             if sum(len(each) for each in found) >= count:
                 break
         return pl.concat(found).head(count)
+
+    def _repeat(self, keys: Keys) -> NDArray[np.bool_]:
+        """Return which of `keys` are among the repeated ones."""
+        if len(self.repeats) <= _FEW_REPEATS:
+            return np.isin(keys, self.repeats)
+        places = np.minimum(np.searchsorted(self.repeats, keys), len(self.repeats) - 1)
+        among: NDArray[np.bool_] = self.repeats[places] == keys
+        return among
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +150,25 @@ class Modes:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """The distinct values of one column, as far as they are few: the least of them."""
+    """The distinct values of one column.
+
+    Attributes:
+        shown: how many to return.
+    """
 
     stream: Stream
-    most: int
+    shown: int
 
-    def measure(self, source: Source) -> list[Any]:
-        """Return at most `most` values in ascending order."""
-        least = pl.Series(_VALUE, [], dtype=self.stream.dtypes[0])
+    def measure(self, source: Source) -> tuple[int, list[Any]]:
+        """Return how many there are, and the least of them in ascending order."""
+        known = pl.Series(_VALUE, [], dtype=self.stream.dtypes[0])
+        few = True
         for frame in source.frames(self.stream.counted, self.stream.value.alias(_VALUE)):
-            least = pl.concat([least, frame[_VALUE].unique()]).unique().sort().head(self.most)
-        return least.to_list()
+            known = pl.concat([known, frame[_VALUE].unique()]).unique()
+            few = few and len(known) <= _DISTINCT_PER_PART
+            known = known if few else known.sort().head(self.shown)
+        n_distinct = len(known) if few else Tally(self.stream).measure(source).distinct
+        return n_distinct, known.sort().head(self.shown).to_list()
 
 
 _VALUE: Final = "value"
