@@ -167,7 +167,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         artifacts=artifacts,
         reports=reports,
         sources=sources,
-        importing=Importing(sources, _readers(settings, buckets)),
+        importing=Importing(sources, _readers(settings, buckets, clock)),
         exports=Exports(sources, buckets, artifacts),
         queries=DatasetQueries(datasets, artifacts, settings.limits),
         users_of=models.trained_on,
@@ -299,11 +299,13 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
     )
 
 
-def _readers(settings: Settings, buckets: Buckets) -> dict[str, SourceReader]:
+def _readers(settings: Settings, buckets: Buckets, clock: Clock) -> dict[str, SourceReader]:
     """Return the readers of sources that are no files, by scheme."""
     remote, limits = settings.remote, settings.limits
     return {
-        "nba": NbaSources(),
+        "nba": NbaSources(
+            settings=settings.nba, limits=limits, clock=clock, cache=settings.data_dir / "cache" / "nba"
+        ),
         "s3": S3Sources(buckets, remote, limits),
         "https": WebSources(settings.web, remote, limits),
     }

@@ -134,6 +134,17 @@ class WebSettings(Part):
     ca_file: Folder | None = Field(default=None, description="Certificates (PEM) to trust beside the system's.")
 
 
+class NbaSettings(Part):
+    """What nba://games and nba://schedule ask."""
+
+    base_url: str = Field(
+        default="https://stats.nba.com", pattern=r"^https?://[^/@\s]+/?$", description="Where NBA.com's statistics are."
+    )
+    connect_timeout_s: PositiveFloat = Field(default=5.0, description="Longest wait for a connection.")
+    read_timeout_s: PositiveFloat = Field(default=20.0, description="Longest silence of the server.")
+    timeout_s: PositiveFloat = Field(default=45.0, description="Longest import from it, all requests together.")
+
+
 class PredictionLogSettings(Part):
     """The log of predictions: written in groups."""
 
@@ -185,6 +196,7 @@ class Settings(BaseSettings):
     remote: RemoteSettings = RemoteSettings()
     s3: S3Settings = S3Settings()
     web: WebSettings = WebSettings()
+    nba: NbaSettings = NbaSettings()
     prediction_log: PredictionLogSettings = PredictionLogSettings()
     cache: CacheSettings = CacheSettings()
     monitoring: MonitoringSettings = MonitoringSettings()

@@ -1,4 +1,4 @@
-"""Which team codes name one franchise, so that ratings survive a move or a new name."""
+"""Which team codes name one franchise, so that ratings survive a move, a new name or another source's spelling."""
 
 import polars as pl
 
@@ -19,10 +19,19 @@ Source: `team_id` beside `fran_id` in FiveThirtyEight's nbaallelo.csv (seasons 1
 Basketball-Reference's. No code in it has ever named two franchises.
 """
 
+SPELLINGS = {"BKN": "BRK", "PHX": "PHO", "CHA": "CHO", "GOS": "GSW", "PHL": "PHI", "SAN": "SAS", "UTH": "UTA"}
+"""NBA.com's code to Basketball-Reference's for the same team at the same time.
+
+Source: `abbreviation` in the package nba_api for today's teams; the older four stand in NBA.com's logs of the 1980s and
+1990s. Both sources use CHA for Charlotte, Basketball-Reference until 2014.
+"""
+
+_LASTING = RENAMED | SPELLINGS
+
 
 def franchise(code: pl.Expr) -> pl.Expr:
     """Return the lasting code of the franchise for each team code; codes not renamed stay."""
-    return code.replace(RENAMED)
+    return code.replace(_LASTING)
 
 
 def with_franchises(games: pl.DataFrame) -> pl.DataFrame:
@@ -30,7 +39,8 @@ def with_franchises(games: pl.DataFrame) -> pl.DataFrame:
 
     A row without a franchise in a table that has them, such as a coming game added to FiveThirtyEight's, gets the
     one that its team has elsewhere in the table. Codes are translated unless a former code plays in the same season
-    as the code it became: such a table uses codes of its own.
+    as the code it became: such a table uses codes of its own. Two spellings of one code may stand side by side, where
+    tables of two sources were joined, as long as they never meet.
     """
     if not {"home_franchise", "away_franchise"} <= set(games.columns):
         known = _codes_are_known(games)
@@ -48,5 +58,11 @@ def with_franchises(games: pl.DataFrame) -> pl.DataFrame:
 
 
 def _codes_are_known(games: pl.DataFrame) -> bool:
-    codes = pl.concat(games.select("season", code=f"{side}_team") for side in ("home", "away")).unique()
+    meets_itself = franchise(pl.col("home_team")) == franchise(pl.col("away_team"))
+    if games.select(meets_itself.any()).item():
+        return False
+    sides = (
+        games.select("season", code=pl.col(f"{side}_team").replace(SPELLINGS)).unique() for side in ("home", "away")
+    )
+    codes = pl.concat(sides).unique()
     return codes.group_by("season", franchise(pl.col("code"))).len().filter(pl.col("len") > 1).is_empty()

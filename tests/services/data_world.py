@@ -8,7 +8,7 @@ from mcp_server.runtime.clock import ManualClock
 from mcp_server.services.data import DataService
 from mcp_server.services.importing import Importing
 from mcp_server.services.nba_sources import NbaSources
-from mcp_server.settings import LimitSettings, RemoteSettings, S3Settings
+from mcp_server.settings import LimitSettings, NbaSettings, RemoteSettings, S3Settings
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
 from mcp_server.stores.datasets import DatasetStore
@@ -40,12 +40,13 @@ def make_world(database: Database, artifacts: ArtifactStore, clock: ManualClock,
     reports = ReportStore(database, artifacts, clock)
     users: list[str] = []
     sources = SourceFiles([root.resolve()], limits)
+    nba = NbaSources(settings=NbaSettings(), limits=limits, clock=clock, cache=root / "cache")
     service = DataService(
         datasets=datasets,
         artifacts=artifacts,
         reports=reports,
         sources=sources,
-        importing=Importing(sources, {"nba": NbaSources()}),
+        importing=Importing(sources, {"nba": nba}),
         exports=Exports(sources, Buckets(S3Settings(), RemoteSettings()), artifacts),
         queries=DatasetQueries(datasets, artifacts, limits),
         users_of=lambda refs: list(users),
