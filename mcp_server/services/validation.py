@@ -1,13 +1,13 @@
 """Validation: suites kept as versions, datasets judged by them, keys and rules checked."""
 
+import hashlib
 import importlib.util
+import json
 import tempfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from cachetools import LRUCache
-
+from mcp_server import __version__
 from mcp_server.engine.expectations.checks import Outcome, outcome_of
 from mcp_server.engine.expectations.evaluation import evaluate
 from mcp_server.engine.expectations.suggestion import suggest
@@ -40,7 +40,6 @@ from mcp_server.stores.suites import SuiteStore, SuiteVersion
 Engine = Literal["native", "gx"]
 Detail = Literal["summary", "full"]
 
-_KEPT_RESULTS = 64
 _GIB = 1024**3
 _GX_RUN = "mcp_server.engine.expectations.great_expectations_run:run"
 _GX_TIMEOUT_S = 900.0
@@ -61,8 +60,6 @@ class ValidationService:
         self._datasets = datasets
         self._suites = suites
         self._reports = reports
-        self._kept: LRUCache[tuple[str, ...], ValidationResult] = LRUCache(_KEPT_RESULTS)
-        self._lock = threading.Lock()
 
     def save_suite(
         self,
@@ -161,7 +158,7 @@ class ValidationService:
         """Judge a dataset by a suite, save the report, and return the result, failures first.
 
         The native engine leaves types that only Great Expectations has to it. A validation repeated on an unchanged
-        dataset and suite comes from memory.
+        dataset and suite, by whatever process, is answered by what was kept.
 
         Raises:
             NotFoundError: the dataset or the suite does not exist.
@@ -170,18 +167,29 @@ class ValidationService:
         """
         tell = progress or NoProgress()
         version, kept = self._datasets.resolve(dataset), self._suites.resolve(suite)
-        key = (version.ref, version.content_hash, kept.ref, kept.content_hash, engine, detail)
-        with self._lock:
-            if key in self._kept:
-                return self._kept[key]
+        key = _key(version, kept, engine, detail)
+        answer = self._reports.kept_answer(key)
+        if answer is not None:
+            return ValidationResult.model_validate(answer)
         expectations = parse_expectations(kept.document["expectations"])
         tell(0.1, f"Checking {len(expectations)} expectations on {version.rows:,} rows")
         judged = self._judged(version, expectations, engine, tell)
         tell(0.8, "Writing the report")
         result = self._reported(version, kept, engine, judged, detail)
-        with self._lock:
-            self._kept[key] = result
+        self._reports.keep_answer(key, result.report_uri.removeprefix("report://"), result.model_dump(mode="json"))
         return result
+
+    def cached_validation(
+        self, dataset: str, suite: str, engine: Engine = "native", detail: Detail = "summary"
+    ) -> ValidationResult | None:
+        """Return what `validate_dataset` would answer without work, None when it has to be judged. Milliseconds.
+
+        Raises:
+            NotFoundError: the dataset or the suite does not exist.
+        """
+        version, kept = self._datasets.resolve(dataset), self._suites.resolve(suite)
+        answer = self._reports.kept_answer(_key(version, kept, engine, detail))
+        return None if answer is None else ValidationResult.model_validate(answer)
 
     def passes(self, dataset: str, suite: str) -> tuple[bool, str]:
         """Return whether a dataset meets a suite, and a sentence on it; what training asks before a fit."""
@@ -263,6 +271,12 @@ class ValidationService:
             report_uri=f"report://{report_id}",
             full=detail == "full",
         )
+
+
+def _key(version: DatasetVersion, suite: SuiteVersion, engine: Engine, detail: Detail) -> str:
+    """Return the hash of all that an answer depends on; another release of ours may judge or word it otherwise."""
+    parts = [__version__, version.ref, version.content_hash, suite.ref, suite.content_hash, engine, detail]
+    return hashlib.sha256(json.dumps(["validate_dataset", *parts]).encode()).hexdigest()
 
 
 def _require_great_expectations(expectations: Sequence[Expectation], engine: Engine) -> None:

@@ -5,18 +5,19 @@ A main plot is kept as the chart's data and drawn when somebody first asks for i
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from mcp_server.errors import NotFoundError
 from mcp_server.runtime.clock import Clock
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
-from mcp_server.stores.schema import reports
+from mcp_server.stores.schema import report_answers, reports
 
 if TYPE_CHECKING:
     from mcp_server.engine.reports import Report
@@ -137,6 +138,37 @@ class ReportStore:
         with self._database.begin() as connection:
             connection.execute(drawn.values(image=kept))
         return image
+
+    def keep_answer(self, key: str, report_id: str, answer: Mapping[str, Any]) -> None:
+        """Keep the answer that a report goes with, for when the same is asked again; it replaces an older one.
+
+        Args:
+            key: SHA-256, in hex, of all that the answer depends on.
+            report_id: the report that the answer names.
+            answer: a JSON object.
+        """
+        record = {"report_id": report_id, "answer": dict(answer), "created_at": self._clock.now()}
+        with self._database.begin() as connection:
+            mine = report_answers.c.key == key
+            if connection.execute(sa.update(report_answers).where(mine).values(record)).rowcount:
+                return
+            try:
+                with connection.begin_nested():
+                    connection.execute(sa.insert(report_answers).values(record | {"key": key}))
+            except IntegrityError:  # another process kept the same answer in between; either is right
+                return
+
+    def kept_answer(self, key: str) -> dict[str, Any] | None:
+        """Return the answer kept under `key`; None when there is none, or its report is gone."""
+        statement = sa.select(report_answers.c.answer, reports.c.html, reports.c.image).join(
+            reports, reports.c.report_id == report_answers.c.report_id
+        )
+        with self._database.read() as connection:
+            row = connection.execute(statement.where(report_answers.c.key == key)).first()
+        if row is None or not all(self._artifacts.exists(each) for each in (row.html, row.image) if each is not None):
+            return None
+        answer: dict[str, Any] = row.answer
+        return answer
 
     def _row(self, report_id: str) -> sa.Row[Any]:
         with self._database.read() as connection:

@@ -87,6 +87,15 @@ reports = sa.Table(
     _created(),
 )
 
+report_answers = sa.Table(
+    "report_answers",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),  # SHA-256 of all that the answer depends on
+    sa.Column("report_id", sa.String(40), nullable=False),
+    _document("answer"),
+    _created(),
+)
+
 suites = sa.Table(
     "suites",
     metadata,

@@ -1,4 +1,6 @@
+import hashlib
 import sys
+import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -132,13 +134,46 @@ def test_the_report_holds_the_failures_and_a_plot(parts: Parts):
     assert parts.reports.image(report_id) is not None
 
 
-def test_a_repeated_validation_comes_from_memory_until_something_changes(parts: Parts):
+def test_a_repeated_validation_is_answered_by_what_was_kept_until_something_changes(parts: Parts):
     parts.save(NOT_NULL)
+    assert parts.service.cached_validation("games", "suite") is None
     first = parts.service.validate_dataset(dataset="games", suite="suite")
 
-    assert parts.service.validate_dataset(dataset="games", suite="suite") is first
+    # Another process has another service on the same stores.
+    elsewhere = ValidationService(datasets=parts.datasets, suites=parts.suites, reports=parts.reports)
+    assert elsewhere.validate_dataset(dataset="games", suite="suite") == first
+    assert elsewhere.cached_validation("games@1", "suite@1") == first
+    assert elsewhere.cached_validation("games", "suite", engine="gx") is None
+    assert elsewhere.cached_validation("games", "suite", detail="full") is None
     parts.write("games", GAMES.head(30))
+    assert elsewhere.cached_validation("games", "suite") is None
     assert parts.service.validate_dataset(dataset="games", suite="suite").rows == 30
+    parts.save({"type": "expect_column_values_to_be_unique", "kwargs": {"column": "home"}})
+    assert parts.service.validate_dataset(dataset="games", suite="suite").suite == "suite@2"
+
+
+def test_a_kept_answer_takes_less_than_five_milliseconds(parts: Parts):
+    parts.save(*[NOT_NULL | {"meta": {"n": n}} for n in range(200)])
+    parts.service.validate_dataset(dataset="games", suite="suite")
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        parts.service.validate_dataset(dataset="games", suite="suite")
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(20)) < 0.005
+
+
+def test_a_validation_whose_report_is_gone_is_made_again(parts: Parts, artifacts: ArtifactStore):
+    parts.save(NOT_NULL)
+    first = parts.service.validate_dataset(dataset="games", suite="suite")
+    page = parts.reports.html(first.report_uri.removeprefix("report://"))
+    artifacts.delete(hashlib.sha256(page.encode()).hexdigest() + ".html")
+
+    again = parts.service.validate_dataset(dataset="games", suite="suite")
+
+    assert again.report_uri != first.report_uri
+    assert parts.reports.html(again.report_uri.removeprefix("report://")).startswith("<!doctype html>")
 
 
 def test_a_result_stays_small_whatever_the_data_holds(parts: Parts):

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -40,3 +42,28 @@ def test_a_report_without_pictures_has_no_image(store: ReportStore) -> None:
 def test_an_unknown_report_is_not_found(store: ReportStore) -> None:
     with pytest.raises(NotFoundError, match="No report named"):
         store.load("0000")
+
+
+def test_an_answer_is_kept_with_its_report_and_replaced_by_a_later_one(store: ReportStore) -> None:
+    key = "a" * 64
+    first = store.save(Report("Games", "63 rows."), "a_tool", "games")
+    assert store.kept_answer(key) is None
+
+    store.keep_answer(key, first, {"summary": "first"})
+    assert store.kept_answer(key) == {"summary": "first"}
+
+    second = store.save(Report("Games", "64 rows."), "a_tool", "games")
+    store.keep_answer(key, second, {"summary": "second"})
+    assert store.kept_answer(key) == {"summary": "second"}
+
+
+def test_an_answer_whose_report_is_gone_is_not_given(store: ReportStore, artifacts: ArtifactStore) -> None:
+    report_id = store.save(Report("Games", "63 rows."), "a_tool", "games")
+    store.keep_answer("a" * 64, report_id, {"summary": "kept"})
+    store.keep_answer("b" * 64, "no such report", {"summary": "orphan"})
+
+    html = hashlib.sha256(store.html(report_id).encode()).hexdigest() + ".html"
+    artifacts.delete(html)
+
+    assert store.kept_answer("a" * 64) is None
+    assert store.kept_answer("b" * 64) is None
