@@ -1,6 +1,7 @@
 """Runs a suite on a table: one fused scan for all expectations, a second pass for examples where some failed."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -129,6 +130,7 @@ def refuse_foreign(expectations: Sequence[Expectation]) -> None:
 
 
 _MAX_BYTES_HELD: Final = 512 << 20
+_THREADS: Final = 2
 _TEXT_BYTES: Final = 32  # a guess: a view and a short text
 _COLUMN_ARGUMENTS: Final = ("column", "column_A", "column_B", "column_list")
 
@@ -193,10 +195,17 @@ def _measure(source: Source, checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def _take(source: Source, wanted: Mapping[str, Measure], measured: dict[str, Any]) -> None:
-    measured.update(source.scan({key: each for key, each in wanted.items() if isinstance(each, pl.Expr)}))
-    for key, figure in wanted.items():
-        if not isinstance(figure, pl.Expr):
-            measured[key] = figure.measure(source)
+    scanned = {key: each for key, each in wanted.items() if isinstance(each, pl.Expr)}
+    figures = {key: each for key, each in wanted.items() if not isinstance(each, pl.Expr)}
+    if source.streamed or not figures:  # one after the other: each holds a column
+        measured.update(source.scan(scanned))
+        measured.update({key: figure.measure(source) for key, figure in figures.items()})
+        return
+    with ThreadPoolExecutor(_THREADS) as pool:
+        scanning = pool.submit(source.scan, scanned)
+        found = pool.map(lambda figure: figure.measure(source), figures.values())
+        measured.update(zip(figures, found, strict=True))
+        measured.update(scanning.result())
 
 
 def _fetch(

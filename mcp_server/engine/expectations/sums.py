@@ -120,18 +120,17 @@ def tree_sum(parts: Iterable[Floats], count: int, leaf: int = _LEAF) -> float:
 
     Source: NumPy, pairwise summation of contiguous arrays: halves, the first a multiple of 8 long, down to 128 values.
     """
-    take = _taker(parts)
-
-    def added(length: int) -> float:
-        if length <= leaf:
-            return float(np.sum(take(length)))
-        half = length // 2
-        half -= half % 8
-        first = added(half)
-        return float(np.float64(first) + np.float64(added(length - half)))
-
     with np.errstate(invalid="ignore", over="ignore"):
-        return added(count)
+        return _added(_taker(parts), count, leaf)
+
+
+def _added(take: Callable[[int], Floats], count: int, leaf: int) -> float:
+    if count <= leaf:
+        return float(np.sum(take(count)))
+    half = count // 2
+    half -= half % 8
+    first = _added(take, half, leaf)
+    return float(np.float64(first) + np.float64(_added(take, count - half, leaf)))
 
 
 def _taker(parts: Iterable[Floats]) -> Callable[[int], Floats]:

@@ -1,5 +1,6 @@
 """A streamed table is judged exactly as a held one, and figures taken in parts are those of the whole."""
 
+import gc
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,34 @@ def test_a_long_column_has_the_same_figures_both_ways() -> None:
     assert held[0].outcome.observed_value == frame["x"].to_numpy().mean()
     assert held[1].outcome.observed_value == pytest.approx(frame["x"].to_numpy().std(ddof=1), rel=1e-14)
     assert held[3].outcome.unexpected_count == frame["code"].is_duplicated().sum()
+
+
+def test_a_judged_table_is_let_go_at_once() -> None:
+    frame = pl.DataFrame({"x": [1.0, 2.0, 2.0], "s": ["a", "b", "b"]})
+    suite = parse_expectations(
+        [
+            {"type": f"expect_column_{name}", "kwargs": {"column": column} | kwargs}
+            for column in ("x", "s")
+            for name, kwargs in [
+                ("values_to_be_unique", {}),
+                ("mean_to_be_between", {"min_value": 0}),
+                ("stdev_to_be_between", {"min_value": 0}),
+                ("median_to_be_between", {"min_value": 0}),
+                ("most_common_value_to_be_in_set", {"value_set": ["a"]}),
+                ("distinct_values_to_equal_set", {"value_set": ["a"]}),
+            ]
+        ]
+    )
+    evaluate(frame.lazy(), suite)
+    gc.collect()
+    gc.disable()  # a cycle of references would hold the table until the collector happens to run
+    try:
+        before = _held_frames()
+        evaluate(frame.lazy(), suite)
+        assert _held_frames() == before
+    finally:
+        gc.enable()
+
+
+def _held_frames() -> int:
+    return sum(isinstance(each, pl.DataFrame | pl.Series) for each in gc.get_objects())
