@@ -56,7 +56,9 @@ from mcp_server.stores.s3 import Buckets
 from mcp_server.stores.sources import SourceFiles
 from mcp_server.stores.sources_reader import SourceReader
 from mcp_server.stores.sources_s3 import S3Sources
+from mcp_server.stores.sources_sql import SqlSources
 from mcp_server.stores.sources_web import WebSources
+from mcp_server.stores.sql_connections import Connections
 from mcp_server.stores.suites import SuiteStore
 
 logger = structlog.get_logger(__name__)
@@ -307,6 +309,7 @@ def _readers(settings: Settings, buckets: Buckets, clock: Clock) -> dict[str, So
             settings=settings.nba, limits=limits, clock=clock, cache=settings.data_dir / "cache" / "nba"
         ),
         "s3": S3Sources(buckets, remote, limits),
+        "sql": SqlSources(Connections(settings.connections, remote), remote, limits),
         "https": WebSources(settings.web, remote, limits),
     }
 
