@@ -9,10 +9,11 @@ from math import isfinite
 from markupsafe import Markup
 
 from mcp_server.engine.charts import Bars, Heatmap, Histogram
-from mcp_server.engine.plain_text import plain_text
+from mcp_server.engine.plain_text import percent_words, plain_text
 
 _MAX_BARS = 30
 _HEIGHT = 64
+_DEEPEST = 60  # per cent of the full colour
 _LABEL_LENGTH = 60
 
 
@@ -79,7 +80,8 @@ def _bars(chart: Bars) -> Markup:
     most = 100.0 if chart.percent else max(max(abs(value) for _, value in shown), 1e-300)
     items = Markup("").join(
         Markup('<li><span class="label">{}</span>{}</li>').format(
-            plain_text(label, _LABEL_LENGTH), share_html(abs(value) / most * 100, _figure(value, chart.percent))
+            plain_text(label, _LABEL_LENGTH),
+            share_html(abs(value) / most * 100, percent_words(value) if chart.percent else plain_text(value)),
         )
         for label, value in shown
     )
@@ -91,18 +93,12 @@ def _bars(chart: Bars) -> Markup:
     )
 
 
-def _figure(value: float, percent: bool) -> str:
-    if not percent:
-        return plain_text(value)
-    return f"{value:.1f} %" if value >= 0.05 or not value else "< 0.1 %"
-
-
 def _heatmap(chart: Heatmap) -> Markup:
     head = Markup("").join(
-        Markup('<th scope="col"><span>{}</span></th>').format(plain_text(name, 24)) for name in chart.column_labels
+        Markup('<th scope="col"><span>{}</span></th>').format(plain_text(name, 18)) for name in chart.column_labels
     )
     body = Markup("").join(
-        Markup('<tr><th scope="row">{}</th>{}</tr>').format(plain_text(name, 24), Markup("").join(map(_cell, cells)))
+        Markup('<tr><th scope="row">{}</th>{}</tr>').format(plain_text(name, 18), Markup("").join(map(_cell, cells)))
         for name, cells in zip(chart.row_labels, chart.cells, strict=True)
     )
     table = Markup('<table class="heat"><thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table>').format(
@@ -114,11 +110,12 @@ def _heatmap(chart: Heatmap) -> Markup:
 
 
 def _cell(value: float | None) -> Markup:
-    """Return a cell whose colour goes with its sign and its depth with its size; the figure is in it too."""
+    """Return a cell whose colour goes with its sign and its depth with its size; the figure is in it too.
+
+    The deepest colour is light enough for the page's text.
+    """
     if value is None or not isfinite(value):
         return Markup("<td>–</td>")
-    depth = round(min(abs(value), 1.0) * 100)
-    kind = "plus" if value >= 0 else "minus"
-    return Markup('<td class="{}{}" style="--d:{}%">{}</td>').format(
-        kind, " deep" if depth >= 60 else "", depth, f"{value:.2f}"
-    )
+    depth = round(min(abs(value), 1.0) * _DEEPEST)
+    figure = f"{value:.2f}".replace("-0.00", "0.00")
+    return Markup('<td class="{}" style="--d:{}%">{}</td>').format("plus" if value >= 0 else "minus", depth, figure)

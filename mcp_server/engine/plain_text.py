@@ -29,6 +29,13 @@ def plain_text(value: object, length: int = CELL_LENGTH) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def percent_words(percent: float) -> str:
+    """Return a share of 100 with one decimal; hardly any is not none, and nearly all is not all."""
+    if 0 < percent < 0.1:
+        return "< 0.1 %"
+    return "> 99.9 %" if 99.9 < percent < 100 else f"{percent:.1f} %"
+
+
 def whole(value: int) -> str:
     """Return `value` with separators from 10,000 on: a season is not written 2,015."""
     return f"{value:,}" if abs(value) >= 10_000 else str(value)

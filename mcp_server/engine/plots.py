@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from matplotlib.ft2font import FT2Font
-from matplotlib.ticker import EngFormatter, ScalarFormatter
+from matplotlib.ticker import EngFormatter, PercentFormatter, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from mcp_server.engine import charts
@@ -160,7 +160,7 @@ def _small_bars(axes: Axes, chart: charts.Bars) -> None:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=3)
-    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.xaxis.set_major_formatter(PercentFormatter(100, symbol=" %") if chart.percent else EngFormatter())
 
 
 def roc_curve(truth: ArrayLike, scores: Mapping[str, ArrayLike], *, title: str = "ROC curve") -> bytes:

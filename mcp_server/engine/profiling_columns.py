@@ -20,6 +20,7 @@ _N_EXTREMES = 5
 _FAR = 3.0  # interquartile ranges beyond a quartile; Tukey, Exploratory Data Analysis (1977): "far out"
 _TRIM_SPANS = 8.0
 _CHUNK = 1_000_000
+_WHOLE_WIDTHS = 10
 
 Array = NDArray[Any]
 Order = Literal["increasing", "strictly increasing", "decreasing", "strictly decreasing"]
@@ -35,7 +36,7 @@ class ColumnProfile:
         skew, kurtosis: third and fourth standardised moments, the latter less 3.
         outliers: values more than three interquartile ranges beyond a quartile.
         edges, counts: a histogram in equal ranges, each with its lower edge, the last with both; `edges` is one
-            longer than `counts`. Whole numbers have ranges of whole width, whose last edge is one above the greatest.
+            longer than `counts`. Whole numbers close together have ranges of whole width, the last reaching above.
         trimmed: edges and counts of the same between far values, where those leave no shape to see; else empty.
         top_values: the most frequent values with their counts, most frequent first.
         lowest, highest: the extreme different values, the most extreme first.
@@ -317,12 +318,13 @@ def _bins(values: Array, n_bins: int) -> tuple[list[Any], list[int]]:
     low, high = values[0].item(), values[-1].item()
     if low == high or not isfinite(high - low):
         return [float(low), float(high)], [len(values)]
-    if isinstance(low, int):
+    if high - low < _WHOLE_WIDTHS * n_bins and bool((values == np.floor(values)).all()):
+        low, high = int(low), int(high)  # ranges that hold different numbers of whole values would make false waves
         width = -(-(high - low + 1) // n_bins)
         edges = [low + width * i for i in range((high - low) // width + 2)]
     else:
-        edges = np.linspace(low, high, n_bins + 1).tolist()
-    inner = np.searchsorted(values, np.asarray(edges[1:-1], dtype=np.float64 if isinstance(low, float) else None))
+        edges = np.linspace(float(low), float(high), n_bins + 1).tolist()
+    inner = np.searchsorted(values, np.asarray(edges[1:-1], dtype=np.float64 if values.dtype.kind == "f" else None))
     counts = np.diff(np.concatenate([[0], inner, [len(values)]]))
     return [float(edge) for edge in edges], counts.tolist()
 

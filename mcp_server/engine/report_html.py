@@ -14,6 +14,8 @@ from mcp_server.engine.plain_text import plain_text, prose_text
 from mcp_server.engine.report_model import Mark, Reference, Report, Share, long_columns, numeric_columns
 
 _INLINE = re.compile(r"\\(?P<plain>[!-/:-@\[-`{-~])|`(?P<code>[^`\n]+)`|\*\*(?P<bold>\S(?:[^*\n]*[^\s*])?)\*\*")
+_LONG_WORD = 24
+_SHORT_TEXT = 20
 _TABLE_RULE = frozenset(" :|-")
 
 
@@ -43,6 +45,7 @@ def _environment() -> Environment:
         "base64": lambda data: b64encode(data).decode("ascii"),
         "chart": chart_html,
         "cell": _cell_html,
+        "cell_class": _cell_class,
     }
     environment.filters.update(filters)
     return environment
@@ -58,6 +61,16 @@ def _cell_html(value: object, places: Mapping[str, str]) -> Markup:
     if isinstance(value, Reference) and value.target in places:
         return Markup('<a href="#{}">{}</a>').format(places[value.target], text)
     return escape(text)
+
+
+def _cell_class(value: object, numeric: bool) -> Markup:
+    """Return the class of a cell: numbers to the right, short text whole, words too long for a column broken."""
+    if numeric:
+        return Markup(' class="number"')
+    text = str(value) if isinstance(value, str | Reference) else ""
+    if 10 <= len(text) <= _SHORT_TEXT:
+        return Markup(' class="keep"')
+    return Markup(' class="wrap"') if any(len(word) > _LONG_WORD for word in text.split()) else Markup("")
 
 
 def _prose_html(text: str) -> Markup:

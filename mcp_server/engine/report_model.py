@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Literal
 
 from mcp_server.engine.charts import Bars, Chart, Heatmap, Histogram
+from mcp_server.engine.plain_text import percent_words
 
 _SENTENCE = 40
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -20,7 +21,7 @@ class Share:
     percent: float
 
     def __str__(self) -> str:
-        return f"{self.percent:.1f} %" if self.percent >= 0.05 or not self.percent else "< 0.1 %"
+        return percent_words(self.percent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,13 @@ class Report:
 
 
 def numeric_columns(table: Table) -> list[bool]:
-    """Tell for each column whether it holds numbers only, which are set to the right."""
-    return [
-        any(row[i] is not None for row in table.rows)
-        and all(row[i] is None or (isinstance(row[i], Real) and not isinstance(row[i], bool)) for row in table.rows)
-        for i in range(len(table.columns))
-    ]
+    """Tell for each column whether it holds numbers for the most part, which are set to the right."""
+    return [_mostly_numbers([row[i] for row in table.rows if row[i] is not None]) for i in range(len(table.columns))]
+
+
+def _mostly_numbers(cells: Sequence[object]) -> bool:
+    numbers = sum(isinstance(cell, Real) and not isinstance(cell, bool) for cell in cells)
+    return 2 * numbers > len(cells)
 
 
 def long_columns(table: Table) -> list[bool]:

@@ -38,10 +38,14 @@ def column_facts(column: ColumnProfile) -> list[tuple[str, Any]]:
 
 def _number_facts(column: ColumnProfile) -> list[tuple[str, Any]]:
     facts: list[tuple[str, Any]] = [
-        ("mean", column.mean), ("standard deviation", column.std), ("min", column.min),
-        *_quantile_facts(column), ("max", column.max),
+        ("mean", _shown(column.mean)), ("standard deviation", _shown(column.std)), ("min", _shown(column.min)),
+        *_quantile_facts(column), ("max", _shown(column.max)),
     ]  # fmt: skip
-    facts += [("skewness", column.skew), ("excess kurtosis", column.kurtosis)] if column.skew is not None else []
+    facts += (
+        [("skewness", _shown(column.skew)), ("excess kurtosis", _shown(column.kurtosis))]
+        if column.skew is not None
+        else []
+    )
     counts = (
         ("zeros", column.zeros),
         ("negative", column.negative),
@@ -77,7 +81,12 @@ def _frequent(column: ColumnProfile) -> str:
 def _shown(value: Any) -> Any:
     if isinstance(value, date | datetime):
         return str(value)[:19]
-    return visible_text(value, 80) if isinstance(value, str) else plain_value(value)
+    return visible_text(value, 80) if isinstance(value, str) else rounded(plain_value(value))
+
+
+def rounded(value: Any) -> Any:
+    """Return a float with six figures, anything else as it is."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def column_chart(column: ColumnProfile, title: str = "") -> Histogram | Bars | None:
@@ -103,4 +112,4 @@ def _label(value: Any) -> str:
 
 
 def _edge(edge: Any) -> float | str:
-    return edge if isinstance(edge, float) else str(edge)[:19]
+    return rounded(edge) if isinstance(edge, float) else str(edge)[:19]

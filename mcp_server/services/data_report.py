@@ -12,7 +12,7 @@ from mcp_server.engine.profiling_columns import ColumnProfile
 from mcp_server.engine.profiling_warnings import Severity, severity
 from mcp_server.engine.reports import Mark, Reference, Report, Section, Share, Table
 from mcp_server.errors import shown
-from mcp_server.services.column_report import column_chart, column_facts
+from mcp_server.services.column_report import column_chart, column_facts, rounded
 from mcp_server.stores.datasets import DatasetVersion
 from mcp_server.stores.parquet import dtype_name
 from mcp_server.stores.query_values import plain_value, visible_text
@@ -22,7 +22,8 @@ _MAX_SECTIONS = 150
 _MAX_ROWS = 2000
 _MAX_WARNINGS = 300
 _MAX_HEATMAP = 15
-_MAX_PAIRS = 40
+_MAX_PAIRS = 25
+_METHODS = {"pearson": "Pearson", "spearman": "Spearman", "cramers_v": "Cramér's V"}
 _HEAD_COLUMNS = 12
 _PANELS = 12
 _WORDS: tuple[tuple[Severity, str], ...] = (("bad", "serious"), ("warning", "to mend"), ("note", "to know"))
@@ -125,7 +126,7 @@ def _columns(found: Profile, described: set[str]) -> Section:
     rows = [
         [
             _reference(c.name, described), dtype_name(c.dtype), Share(100 * c.missing / c.n_rows), c.distinct,
-            _cell(c.min), c.mean, _cell(c.quantiles.get("0.5")), c.std, _cell(c.max),
+            _cell(c.min, 18), _cell(c.mean), _cell(c.quantiles.get("0.5")), _cell(c.std), _cell(c.max, 18),
         ]
         for c in found.columns[:_MAX_ROWS]
     ]  # fmt: skip
@@ -134,10 +135,10 @@ def _columns(found: Profile, described: set[str]) -> Section:
     return Section("Columns", table=Table(headings, rows, note))
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Any, length: int = 60) -> Any:
     if isinstance(value, date | datetime):
         return str(value)[:19]
-    return visible_text(value, 60) if isinstance(value, str) else plain_value(value)
+    return visible_text(value, length) if isinstance(value, str) else rounded(plain_value(value))
 
 
 def _missing(found: Profile) -> Section | None:
@@ -160,9 +161,16 @@ def _correlations(found: Profile) -> Section | None:
         cells = [[1.0 if a == b else pearson.get((a, b), pearson.get((b, a))) for b in names] for a in names]
         shown_names = [visible_text(name, 24) for name in names]
         chart = Heatmap(cells, shown_names, shown_names, "Pearson correlations")
-    rows = [[c.a, c.b, c.method.replace("_", " "), c.value] for c in found.correlations[:_MAX_PAIRS]]
-    note = f"The strongest {len(rows)} of {len(found.correlations)}." if len(found.correlations) > len(rows) else ""
-    return Section("Correlations", table=Table(["a", "b", "method", "value"], rows, note), chart=chart)
+    pairs: dict[tuple[str, str], dict[str, float]] = {}
+    for c in found.correlations:
+        pairs.setdefault((c.a, c.b), {})[c.method] = c.value
+    methods = [
+        name for name in ("pearson", "spearman", "cramers_v") if any(name in values for values in pairs.values())
+    ]
+    rows = [[a, b, *(rounded(values.get(name)) for name in methods)] for (a, b), values in pairs.items()]
+    note = f"The strongest {_MAX_PAIRS} of {len(rows)} pairs." if len(rows) > _MAX_PAIRS else ""
+    headings = [_METHODS[name] for name in methods]
+    return Section("Correlations", table=Table(["column", "and", *headings], rows[:_MAX_PAIRS], note), chart=chart)
 
 
 def _rows(found: Profile) -> Section:

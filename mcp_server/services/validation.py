@@ -30,8 +30,8 @@ from mcp_server.services.integrity import Integrity
 from mcp_server.services.paging import after_of, cursor_of
 from mcp_server.services.validation_wording import (
     expectation_records,
-    validation_report,
     validation_result,
+    validation_sentence,
 )
 from mcp_server.stores.datasets import DatasetStore, DatasetVersion
 from mcp_server.stores.reports import ReportStore
@@ -259,8 +259,11 @@ class ValidationService:
         judged: Sequence[tuple[Expectation, Outcome]],
         detail: Detail,
     ) -> ValidationResult:
+        from mcp_server.services.validation_report import validation_report
+
         rows = version.rows
-        report = validation_report(dataset=version.ref, suite=suite.ref, rows=rows, judged=judged)
+        summary = validation_sentence(version.ref, suite.ref, rows, judged)
+        report = validation_report(dataset=version.ref, suite=suite.ref, rows=rows, judged=judged, summary=summary)
         report_id = self._reports.save(report, "validate_dataset", version.ref)
         return validation_result(
             dataset=version.ref,

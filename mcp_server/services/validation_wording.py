@@ -2,20 +2,17 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from mcp_server.engine.expectations.checks import Outcome
 from mcp_server.engine.expectations.suite import SEVERITIES, Expectation
-from mcp_server.engine.expectations.wording import found, limits_of, short_type, subject_of
+from mcp_server.engine.expectations.wording import found
 from mcp_server.results.validation import (
     ExpectationRecord,
     ExpectationResult,
     FailuresBySeverity,
     ValidationResult,
 )
-
-if TYPE_CHECKING:
-    from mcp_server.engine.reports import Report
 
 Judged = Sequence[tuple[Expectation, Outcome]]
 Engine = Literal["native", "gx"]
@@ -25,7 +22,6 @@ _TOP_FULL: Final = 300
 _ROOM: Final = 13_000
 _ROOM_FULL: Final = 100_000
 _HIDDEN: Final = {"Cc", "Cf", "Cs", "Co", "Cn"}
-_REPORT_ROWS: Final = 500
 # Examples and characters a value keeps, from generous to terse, until a result fits its room.
 _CUTS: Final = ((20, 200), (20, 60), (10, 60), (5, 40), (3, 30), (1, 30))
 
@@ -46,7 +42,7 @@ def validation_result(
     failures = [expectation for expectation, outcome in judged if not outcome.success]
     passed = len(judged) - len(failures)
     return ValidationResult(
-        summary=_sentence(dataset, suite, rows, judged),
+        summary=validation_sentence(dataset, suite, rows, judged),
         success=not failures,
         dataset=dataset,
         suite=suite,
@@ -111,7 +107,8 @@ def expectation_records(expectations: Sequence[Expectation]) -> list[Expectation
     return records
 
 
-def _sentence(dataset: str, suite: str, rows: int, judged: Judged) -> str:
+def validation_sentence(dataset: str, suite: str, rows: int, judged: Judged) -> str:
+    """Return what a validation came to, in a sentence."""
     failures = [each for each in judged if not each[1].success]
     if not judged:
         return f"Suite {suite} holds no expectations; {dataset} has {rows:,} rows."
@@ -126,59 +123,6 @@ def _sentence(dataset: str, suite: str, rows: int, judged: Judged) -> str:
         f"{dataset} meets {len(judged) - len(failures)} of {len(judged)} expectations of {suite} on {rows:,} rows "
         f"({len(failures) / len(judged):.0%} fail: {by_severity})."
     )
-
-
-def validation_report(*, dataset: str, suite: str, rows: int, judged: Judged) -> "Report":
-    """Return the report: failures with examples, then every expectation."""
-    from mcp_server.engine.plots import bar_chart
-    from mcp_server.engine.reports import Report, Section, Table
-
-    failures = [each for each in judged if not each[1].success]
-    failures.sort(key=lambda each: (SEVERITIES.index(each[0].severity), -(each[1].unexpected_percent or 0)))
-    shown_as = [(f"{subject_of(each.kwargs)}: {short_type(each.type)}", outcome) for each, outcome in failures]
-    with_share = [(label, outcome.unexpected_percent) for label, outcome in shown_as if outcome.unexpected_percent]
-    if with_share:
-        labels, shares = zip(*with_share, strict=True)
-        picture = bar_chart(labels, shares, title="Unexpected values", value_label="% of values that are not missing")
-    else:
-        counts = [len(judged) - len(failures), len(failures)]
-        picture = bar_chart(["hold", "fail"], counts, title="Expectations", value_label="expectations")
-    columns = ["severity", "column", "expectation", "expected", "found", "examples"]
-    failed_rows = [[*_cells(expectation, outcome), _examples(outcome)] for expectation, outcome in failures]
-    all_rows = [["holds" if outcome.success else "fails", *_cells(each, outcome)] for each, outcome in judged]
-    return Report(
-        title=f"Validation of {dataset} against suite {suite}",
-        summary=_sentence(dataset, suite, rows, judged),
-        sections=[
-            Section(
-                "Failures", image_png=picture, table=Table(columns, failed_rows[:_REPORT_ROWS], _note(failed_rows))
-            ),
-            Section(
-                "All expectations", table=Table(["result", *columns[:-1]], all_rows[:_REPORT_ROWS], _note(all_rows))
-            ),
-        ],
-    )
-
-
-def _note(rows: Sequence[object]) -> str:
-    if not rows:
-        return "None."
-    return f"The first {_REPORT_ROWS} of {len(rows)}." if len(rows) > _REPORT_ROWS else ""
-
-
-def _cells(expectation: Expectation, outcome: Outcome) -> list[str]:
-    return [
-        expectation.severity,
-        subject_of(expectation.kwargs),
-        short_type(expectation.type),
-        limits_of(expectation.kwargs),
-        found(expectation, outcome),
-    ]
-
-
-def _examples(outcome: Outcome) -> str:
-    listed = outcome.partial_unexpected_list or ()
-    return ", ".join(_clean(str(value), 40) for value in listed[:8]) + (" …" if len(listed) > 8 else "")
 
 
 def _cut(value: Any, n_items: int, n_characters: int) -> Any:

@@ -24,9 +24,10 @@ def test_figures_of_a_column_by_hand() -> None:
 
 
 def test_histogram_edges_span_the_values() -> None:
-    edges, counts = histogram(pl.Series([0.0, 0.0, 5.0, 10.0, float("inf"), None]), n_bins=2)
+    edges, counts = histogram(pl.Series([0.0, 0.5, 5.0, 10.0, float("inf"), None]), n_bins=2)
     assert edges == [0.0, 5.0, 10.0]
     assert counts == [2, 2]
+    assert histogram(pl.Series([1, 2, 2, 4]), n_bins=4) == ([1.0, 2.0, 3.0, 4.0, 5.0], [1, 2, 0, 1])
     assert histogram(pl.Series([3, 3])) == ([3.0, 3.0], [2])
     assert histogram(pl.Series([None], dtype=pl.Float64)) == ([], [])
 
