@@ -34,6 +34,7 @@ _SAMPLE_S_PER_SEASON: Final = 0.05
 _FITS: Final = {"knn", "iterative", "isolation_forest"}  # steps of cleaning that fit a model
 _LOGGED_COLUMNS: Final = 20
 _WORD: Final = re.compile(r"[a-z][a-z0-9_-]*")
+_REMOTE: Final = ("s3:", "sql:", "https:", "nba:")
 _COMPRESSIONS: Final = (".gz", ".bz2", ".zst")
 
 
@@ -94,8 +95,10 @@ class ShortWork:
             seasons = (arguments.get("options") or {}).get("seasons", 3)
             known = source == "nba://sample" and isinstance(seasons, int)
             return _IMPORT_S + _SAMPLE_S_PER_SEASON * seasons if known else math.inf
-        if "://" in source:
+        if source.lower().startswith(_REMOTE):
             return math.inf
+        if "://" in source:
+            return 0.0  # nobody reads it
         size = self._sources.find(source).size_bytes * (_COMPRESSED if source.endswith(_COMPRESSIONS) else 1)
         return _IMPORT_S + _IMPORT_S_PER_BYTE * size
 

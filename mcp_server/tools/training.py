@@ -53,7 +53,7 @@ async def train_model(
     features: Annotated[list[str] | None, Field(description="all usable columns if left out")] = None,
     estimators: Annotated[list[str], Field(description="auto, or families such as ridge, knn, column:NAME")] = _AUTO,
     search: Literal["none", "grid", "random", "bayesian"] = "bayesian",
-    trials: int = 20,
+    trials: Annotated[int, Field(ge=1, le=10_000)] = 20,
     time_budget_seconds: float | None = None,
     metric: Annotated[str, Field(description="auto: log_loss for classes, rmse for values")] = "auto",
     split: Split = _DEFAULT_SPLIT,
@@ -62,7 +62,7 @@ async def train_model(
     baseline: Annotated[str | list[str] | None, Field(description="columns with a forecast to beat")] = None,
     allow_features: Annotated[list[str], Field(description="let through the leakage check")] = _NONE,
     suite: SuiteRef | None = None,
-    seed: int = 0,
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
     missing_target: Literal["error", "drop"] = "error",
     search_space: Annotated[
         dict[str, Any] | None, Field(description="{estimator: {parameter: [values] or {low, high, log}}}")
