@@ -249,6 +249,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         datasets=datasets,
         sources=sources,
         predictions=predictions,
+        is_known=partial(_is_kept, validation),
     )
     services = (data, validation, training, registry, prediction, monitoring)
     work = WorkRunner(jobs, _job_methods(job_kinds, services), short_work.is_short, clock)
@@ -312,6 +313,13 @@ def _readers(settings: Settings, buckets: Buckets, clock: Clock) -> dict[str, So
         "sql": SqlSources(Connections(settings.connections, remote), remote, limits),
         "https": WebSources(settings.web, remote, limits),
     }
+
+
+def _is_kept(validation: ValidationService, kind: str, arguments: Mapping[str, Any]) -> bool:
+    if kind != "validate_dataset":
+        return False
+    asked = {name: arguments[name] for name in ("dataset", "suite", "engine", "detail") if name in arguments}
+    return validation.cached_validation(**asked) is not None
 
 
 def _warm_up(models: ModelRegistry) -> None:
