@@ -34,7 +34,7 @@ from mcp_server.errors import (
 )
 from mcp_server.settings import RemoteSettings
 from mcp_server.stores.fetching import Deadline
-from mcp_server.stores.sql_errors import CURSOR_NAME, explain, unreachable
+from mcp_server.stores.sql_failures import CURSOR_NAME, explain, unreachable
 from mcp_server.stores.sql_guard import authorize, drop_rights, quoted, require_select
 
 _WATCH_S: Final = 0.1
