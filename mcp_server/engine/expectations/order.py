@@ -6,7 +6,7 @@ rank that is asked for.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ Codes = NDArray[np.uint64]
 
 _RANGE_BITS: Final = 16
 _SIGN: Final = np.uint64(1 << 63)
+_SHORT: Final = 1 << 18  # codes in one array that are partitioned at once
 _HELD: Final = 1 << 16  # codes of one range that are sorted rather than narrowed further
 Method = str
 _MEANS: Final = {"linear", "midpoint", "median"}
@@ -118,7 +119,7 @@ class _Codes:
         return [float(value) for value in values + 0.0]  # -0.0 becomes 0.0
 
 
-def ranked(passes: Callable[[], Iterator[Codes]], ranks: Sequence[int], held: int = _HELD) -> list[int]:
+def ranked(passes: Callable[[], Iterator[Codes]], ranks: list[int], held: int = _HELD) -> list[int]:
     """Return the codes at `ranks`, counted from 0, of all codes in ascending order.
 
     Args:
@@ -126,6 +127,9 @@ def ranked(passes: Callable[[], Iterator[Codes]], ranks: Sequence[int], held: in
         ranks: ascending, each below the number of codes.
         held: how many codes of one range are sorted rather than narrowed further.
     """
+    short = [part for part in islice(passes(), 2) if len(part)]
+    if len(short) == 1 and len(short[0]) <= _SHORT:
+        return [int(code) for code in np.partition(short[0], ranks)[ranks]]
     ends = [(int(part.min()), int(part.max())) for part in passes() if len(part)]
     whole = _Range(min(low for low, _ in ends), max(high for _, high in ends), 0, tuple(ranks))
     found: dict[int, int] = {}
