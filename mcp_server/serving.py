@@ -37,7 +37,11 @@ def _open(settings: Settings) -> Opening:
             settings,
             roles_by_tool=ROLES_BY_TOOL,
             job_kinds=JOB_KINDS,
-            child_modules=("mcp_server.stores.locked_sql", "mcp_server.stores.sources_parse"),
+            child_modules=(
+                "mcp_server.stores.locked_sql",
+                "mcp_server.stores.sources_parse",
+                "mcp_server.engine.expectations.backtracking_run",
+            ),
             with_worker=settings.worker.embedded,
         )
 

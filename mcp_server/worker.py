@@ -19,7 +19,12 @@ from mcp_server.tools.registry import JOB_KINDS, ROLES_BY_TOOL
 logger = structlog.get_logger(__name__)
 
 _WAIT_FOR_LOCK_S = 0.2
-_CHILD_MODULES = ("mcp_server.stores.sources_parse", "mcp_server.stores.locked_sql", "mcp_server.engine.training")
+_CHILD_MODULES = (
+    "mcp_server.stores.sources_parse",
+    "mcp_server.stores.locked_sql",
+    "mcp_server.engine.expectations.backtracking_run",
+    "mcp_server.engine.training",
+)
 
 
 def run_worker(settings: Settings, *, embedded: bool) -> None:

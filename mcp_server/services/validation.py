@@ -12,7 +12,7 @@ from mcp_server.engine.expectations.checks import Outcome, outcome_of
 from mcp_server.engine.expectations.evaluation import evaluate
 from mcp_server.engine.expectations.suggestion import suggest
 from mcp_server.engine.expectations.suite import Expectation, Suite, parse_expectations, parse_suite
-from mcp_server.errors import FailedPreconditionError, InvalidArgumentError
+from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, shown
 from mcp_server.results.validation import (
     ForeignKey,
     IntegrityResult,
@@ -43,6 +43,8 @@ Detail = Literal["summary", "full"]
 _GIB = 1024**3
 _GX_RUN = "mcp_server.engine.expectations.great_expectations_run:run"
 _GX_TIMEOUT_S = 900.0
+_BACKTRACKING_RUN = "mcp_server.engine.expectations.backtracking_run:run"
+_PATTERN_TIMEOUT_S = 60.0  # it limits its own processor time to much less
 
 
 class ValidationService:
@@ -163,7 +165,7 @@ class ValidationService:
         Raises:
             NotFoundError: the dataset or the suite does not exist.
             FailedPreconditionError: Great Expectations is needed and not installed.
-            ResourceExhaustedError: Great Expectations took too much memory or time.
+            ResourceExhaustedError: Great Expectations, or a pattern with look-around, took too much memory or time.
         """
         tell = progress or NoProgress()
         version, kept = self._datasets.resolve(dataset), self._suites.resolve(suite)
@@ -224,15 +226,40 @@ class ValidationService:
     ) -> list[tuple[Expectation, Outcome]]:
         """Judge each expectation by the engine that runs it, in the suite's order."""
         left = [each for each in expectations if engine == "gx" or not each.is_native]
-        own = [each for each in expectations if engine == "native" and each.is_native]
+        own = [each for each in expectations if engine == "native" and each.is_native and not each.backtracks]
+        guarded = [each for each in expectations if engine == "native" and each.backtracks]
         if left:
             _require_great_expectations(left, engine)
         found = {each.expectation.position: each.outcome for each in evaluate(self._datasets.scan(version.ref), own)[1]}
+        for each in guarded:
+            tell(0.3, f"Matching the pattern of expectations[{each.position}] in a process of its own")
+            found[each.position] = self._by_backtracking(version, each, tell.cancelled)
         if left:
             tell(0.4, f"Great Expectations checks {len(left)} expectations in a process of its own")
             outcomes = self._by_great_expectations(version, left, tell.cancelled)
             found |= {each.position: outcome for each, outcome in zip(left, outcomes, strict=True)}
         return [(each, found[each.position]) for each in expectations]
+
+    def _by_backtracking(
+        self, version: DatasetVersion, expectation: Expectation, cancelled: Callable[[], bool]
+    ) -> Outcome:
+        try:
+            answer = run_in_child(
+                _BACKTRACKING_RUN,
+                {"path": str(version.path), "rows": version.rows, "expectation": expectation.to_document()},
+                memory_bytes=self._child_memory_bytes,
+                timeout_s=_PATTERN_TIMEOUT_S,
+                cancelled=cancelled,
+            )
+        except ResourceExhaustedError as limit:
+            pattern = shown(expectation.kwargs.get("regex") or expectation.kwargs.get("regex_list"))
+            raise ResourceExhaustedError(
+                f"expectations[{expectation.position}] ({expectation.type}): the pattern {pattern} took too "
+                f"long or too much memory on {version.ref} and was stopped.",
+                hint="Write it without look-around and backreferences: then it runs in linear time.",
+                details={"index": expectation.position, "limit": limit.message},
+            ) from None
+        return outcome_of(answer)
 
     def _by_great_expectations(
         self, version: DatasetVersion, expectations: Sequence[Expectation], cancelled: Callable[[], bool]

@@ -1,4 +1,6 @@
+import contextlib
 import hashlib
+import json
 import sys
 import time
 from datetime import date
@@ -8,7 +10,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mcp_server.errors import CancelledError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from mcp_server.errors import (
+    CancelledError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+)
 from mcp_server.runtime.clock import ManualClock
 from mcp_server.runtime.identity import Caller
 from mcp_server.services.validation import ValidationService
@@ -192,6 +200,54 @@ def test_a_result_stays_small_whatever_the_data_holds(parts: Parts):
     assert result.results_left_out == 60 - len(result.results) > 0
     assert len(full.results) == 60
     assert "\u202e" not in result.model_dump_json()
+
+
+def test_a_pattern_with_look_around_is_judged_as_python_reads_it(parts: Parts):
+    parts.write("codes", pl.DataFrame({"code": ["LAL-1", "LAL-LAL", None, "BOS-2", "x"], "n": [1, 2, 3, 4, 5]}))
+    kind = "expect_column_values_to_match_regex"
+    parts.save(
+        {"type": kind, "kwargs": {"column": "code", "regex": r"^(?!.*LAL-LAL)[A-Z]{3}-", "mostly": 0.4}},
+        {"type": "expect_column_values_to_not_match_regex", "kwargs": {"column": "code", "regex": r"^(\w+)-\1$"}},
+        {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "n"}},
+    )
+
+    result = parts.service.validate_dataset(dataset="codes", suite="suite")
+
+    found = {each.type: each for each in result.results}
+    assert (found[kind].success, found[kind].unexpected_count, found[kind].missing_count) == (True, 2, 1)
+    assert found[kind].partial_unexpected_list == ["LAL-LAL", "x"]
+    assert found["expect_column_values_to_not_match_regex"].partial_unexpected_list == ["LAL-LAL"]
+
+
+def test_a_pattern_that_takes_for_ever_is_stopped(parts: Parts):
+    parts.write("hostile", pl.DataFrame({"text": ["a" * 28 + "!"]}))
+    for name, pattern in (("plain", "^(a+)+$"), ("backtracking", r"^(?=a)(a+)+\1?$")):
+        kwargs = {"column": "text", "regex": pattern}
+        parts.save({"type": "expect_column_values_to_match_regex", "kwargs": kwargs}, name=name)
+
+    plain = parts.service.validate_dataset(dataset="hostile", suite="plain")
+    start = time.monotonic()
+    with pytest.raises(ResourceExhaustedError, match=r"expectations\[0\].*took too long") as caught:
+        parts.service.validate_dataset(dataset="hostile", suite="backtracking")
+
+    assert time.monotonic() - start < 10  # two seconds of processor time, and others' work beside it
+    assert (plain.success, plain.results[0].unexpected_count) == (False, 1)
+    assert "linear time" in caught.value.hint
+
+
+def test_every_hostile_pattern_ends_soon(parts: Parts, shared_data: Path):
+    manifest = json.loads((shared_data / "bad_inputs" / "manifest.json").read_text())
+    requests = [each for each in manifest["requests"] if each["kind"] == "redos"]
+    parts.write("hostile", pl.read_csv(shared_data / "bad_inputs" / "inject" / "redos_value.csv"))
+    column = "t"
+    kind = "expect_column_values_to_match_regex"
+    assert requests
+    for request in requests:
+        start = time.monotonic()
+        with contextlib.suppress(InvalidArgumentError):  # too large, or malformed
+            parts.save({"type": kind, "kwargs": {"column": column, "regex": request["value"]}}, name="hostile")
+            parts.service.validate_dataset(dataset="hostile", suite="hostile")
+        assert time.monotonic() - start < 2, request["value"][:40]
 
 
 def test_a_type_that_only_great_expectations_has_is_judged_by_it_beside_the_native_ones(parts: Parts):

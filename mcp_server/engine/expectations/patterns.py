@@ -1,11 +1,14 @@
 """Callers' patterns: regular expressions that run in linear time, and parsers for dates and JSON.
 
 A regular expression runs in Rust's engine, which has no backtracking and a limit on its compiled size, so
-no pattern can stall the server. Python's dialect is brought to Rust's where the two differ in spelling.
+no pattern can stall the server. Python's dialect is brought to Rust's where the two differ in spelling. One that Rust's
+engine cannot run, for look-around or backreferences, is a `BacktrackingPattern`: Python's engine runs it, in a child
+process with a deadline and nowhere else.
 """
 
 import json
 import re
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -18,15 +21,25 @@ MAX_PATTERN_CHARACTERS: Final = 1000
 _MULTILINE: Final = re.compile(r"\(\?[a-z]*m")
 _REPETITION: Final = re.compile(r"\{(\d*)(?:,\d*)?\}(?<!\{\})")
 _UNSUPPORTED: Final = ("(?=", "(?!", "(?<=", "(?<!", "(?P=", "(?>", "(?(")
+_WORD: Final = r"\p{L}\p{N}_"  # what Python calls \w; Rust adds marks and leaves out ² and ½
+_PROPERTY: Final = re.compile(r"\\[pP]\{\^?\w+\}")
+_POSIX_CLASS: Final = re.compile(r"\[:\^?[a-z]+:\]")
+
+
+class BacktrackingPattern(str):
+    """A pattern that only Python's engine runs, and that may take for ever: run it where it can be killed."""
+
+    __slots__ = ()
 
 
 def to_rust(pattern: str) -> str:
     r"""Return `pattern`, written for Python, as Rust's engine reads it, having compiled it once.
 
-    `$` and `\\Z` are respelt: Python's `$` also matches before a newline at the end.
+    `$` and `\\Z` are respelt: Python's `$` also matches before a newline at the end. A pattern with look-around or
+    backreferences comes back as a `BacktrackingPattern`.
 
     Raises:
-        InvalidArgumentError: it is too long or too large, is malformed, or needs look-around or backreferences.
+        InvalidArgumentError: it is too long or too large, or is malformed.
     """
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         raise InvalidArgumentError(
@@ -37,8 +50,37 @@ def to_rust(pattern: str) -> str:
     try:
         pl.Series([""]).str.contains(translated, strict=True)
     except pl.exceptions.ComputeError as refusal:
-        raise _explained(pattern, str(refusal)) from None
+        return _for_python(pattern, str(refusal))
     return translated
+
+
+def matches(text: pl.Expr, pattern: str) -> pl.Expr:
+    """Return whether each of `text` holds a match of `pattern`, as `to_rust` returned it; missing where text is.
+
+    A `BacktrackingPattern` runs without a limit: only for a process that is killed when it takes too long.
+    """
+    if not isinstance(pattern, BacktrackingPattern):
+        return text.str.contains(pattern)
+    compiled = _compiled(pattern)
+    judge = judge_distinct(lambda value: compiled.search(value) is not None)
+    return text.map_batches(judge, return_dtype=pl.Boolean, is_elementwise=True)
+
+
+def _for_python(pattern: str, reason: str) -> BacktrackingPattern:
+    backtracks = "look-around" in reason or "backreference" in reason or any(part in pattern for part in _UNSUPPORTED)
+    if "size limit" in reason or not backtracks:
+        raise _explained(pattern, reason)
+    try:
+        _compiled(pattern)
+    except (re.error, OverflowError, RecursionError) as refusal:
+        raise _malformed(pattern, str(refusal)) from None
+    return BacktrackingPattern(pattern)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    with warnings.catch_warnings():  # of spellings that a later Python may read otherwise
+        warnings.simplefilter("ignore")
+        return re.compile(str(pattern))
 
 
 def _explained(pattern: str, reason: str) -> InvalidArgumentError:
@@ -47,14 +89,13 @@ def _explained(pattern: str, reason: str) -> InvalidArgumentError:
             f"the pattern {shown(pattern)} is too large once compiled",
             hint="Use smaller repetition counts, or check lengths with expect_column_value_lengths_to_be_between.",
         )
-    if "look-around" in reason or "backreference" in reason or any(part in pattern for part in _UNSUPPORTED):
-        return InvalidArgumentError(
-            f"the pattern {shown(pattern)} needs look-around or backreferences, which are not supported",
-            hint="Write it without (?=…), (?!…), (?<=…), (?<!…) and \\1; two expectations can say and-not.",
-        )
     line = next((part for part in reason.splitlines() if part.startswith("error:")), "error: malformed")
+    return _malformed(pattern, line.removeprefix("error: "))
+
+
+def _malformed(pattern: str, reason: str) -> InvalidArgumentError:
     return InvalidArgumentError(
-        f"the pattern {shown(pattern)} is malformed: {line.removeprefix('error: ')}",
+        f"the pattern {shown(pattern)} is malformed: {reason}",
         hint="Correct the regular expression; test it with query_data and regexp_matches.",
     )
 
@@ -67,8 +108,9 @@ def _respell(pattern: str) -> str:
     while index < len(pattern):
         character = pattern[index]
         if character == "\\" and index + 1 < len(pattern):
-            written.append(_escape(pattern[index + 1]))
-            index += 2
+            spelt = _PROPERTY.match(pattern, index)  # not Python's, but of the engine that pandas uses
+            written.append(spelt[0] if spelt else _escape(pattern[index + 1]))
+            index += len(spelt[0]) if spelt else 2
             continue
         if character == "[":
             respelt, index = _class(pattern, index)
@@ -86,6 +128,8 @@ def _respell(pattern: str) -> str:
 def _escape(character: str) -> str:
     if character == "Z":
         return r"\z"
+    if character in "wW":
+        return f"[{_WORD}]" if character == "w" else f"[^{_WORD}]"
     return f"\\{character}" if character.isascii() else character
 
 
@@ -114,8 +158,16 @@ def _class(pattern: str, start: int) -> tuple[str, int]:
         character = pattern[index]
         if character == "\\" and index + 1 < len(pattern):
             following = pattern[index + 1]
-            written.append(f"\\{following}" if following.isascii() else following)
+            if following in "wW":
+                written.append(_WORD if following == "w" else f"[^{_WORD}]")
+            else:
+                written.append(f"\\{following}" if following.isascii() else following)
             index += 2
+            continue
+        posix = _POSIX_CLASS.match(pattern, index)
+        if posix is not None:
+            written.append(posix[0])
+            index = posix.end()
             continue
         written.append(f"\\{character}" if character in "[&~" else character)
         index += 1

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 from mcp_server.engine.expectations.arguments import resolve_arguments
 from mcp_server.engine.expectations.catalogue import FOREIGN, NATIVE
+from mcp_server.engine.expectations.patterns import BacktrackingPattern
 from mcp_server.errors import InvalidArgumentError, shown
 
 Severity = Literal["critical", "warning", "info"]
@@ -56,6 +57,12 @@ class Expectation:
     def is_native(self) -> bool:
         """True when the native engine runs this type."""
         return self.type in NATIVE
+
+    @property
+    def backtracks(self) -> bool:
+        """True when a pattern of it may take for ever: it is judged only in a process that can be killed."""
+        patterns = [self.arguments.get("regex"), *(self.arguments.get("regex_list") or ())]
+        return any(isinstance(pattern, BacktrackingPattern) for pattern in patterns)
 
     def to_document(self) -> dict[str, Any]:
         """Return Great Expectations' JSON."""

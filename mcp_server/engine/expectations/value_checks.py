@@ -26,7 +26,7 @@ from mcp_server.engine.expectations.literals import (
     ordered,
     words_for,
 )
-from mcp_server.engine.expectations.patterns import has_format, is_date, is_json, judge_distinct
+from mcp_server.engine.expectations.patterns import has_format, is_date, is_json, judge_distinct, matches
 from mcp_server.engine.expectations.sequences import Steps
 from mcp_server.engine.expectations.sums import Deviation
 
@@ -216,19 +216,19 @@ def _no_match(values: pl.Expr, dtype: pl.DataType, arguments: Arguments) -> pl.E
 
 
 def _match(values: pl.Expr, dtype: pl.DataType, arguments: Arguments) -> pl.Expr:
-    return as_text(values, dtype).str.contains(arguments["regex"])
+    return matches(as_text(values, dtype), arguments["regex"])
 
 
 def _no_match_in_list(values: pl.Expr, dtype: pl.DataType, arguments: Arguments) -> pl.Expr:
     text = as_text(values, dtype)
-    found = [text.str.contains(pattern) for pattern in arguments["regex_list"]]
+    found = [matches(text, pattern) for pattern in arguments["regex_list"]]
     every = arguments.get("match_on") == "all"
     return (pl.all_horizontal(found) if every else pl.any_horizontal(found)).not_()
 
 
 def _match_in_list(values: pl.Expr, dtype: pl.DataType, arguments: Arguments) -> pl.Expr:
     text = as_text(values, dtype)
-    return pl.any_horizontal([text.str.contains(pattern) for pattern in arguments["regex_list"]])
+    return pl.any_horizontal([matches(text, pattern) for pattern in arguments["regex_list"]])
 
 
 def _length_outside(values: pl.Expr, dtype: pl.DataType, arguments: Arguments) -> pl.Expr:

@@ -4,13 +4,36 @@ from random import Random
 import polars as pl
 import pytest
 
-from mcp_server.engine.expectations.patterns import check_format, is_date, is_json, to_rust
+from mcp_server.engine.expectations.patterns import (
+    BacktrackingPattern,
+    check_format,
+    is_date,
+    is_json,
+    matches,
+    to_rust,
+)
 from mcp_server.errors import InvalidArgumentError
 
+_BACKTRACKING = ["(?=a)a", "(?!a).", "(?<=a)b", "(?<!a)b", r"(a)\1", r"(?P<x>[ab])(?P=x)", "(?>a+)b", "^(?!.*b).*$"]
 
-@pytest.mark.parametrize("pattern", ["(?=a)b", "(?<!a)b", r"(a)\1"])
-def test_look_around_and_backreferences_are_refused(pattern: str):
-    with pytest.raises(InvalidArgumentError, match="look-around or backreferences"):
+
+@pytest.mark.parametrize("pattern", _BACKTRACKING)
+def test_look_around_and_backreferences_are_left_to_python(pattern: str):
+    random = Random(1)
+    texts = ["".join(random.choice("abAB\n$ ") for _ in range(random.randint(0, 5))) for _ in range(500)]
+
+    kept = to_rust(pattern)
+
+    assert isinstance(kept, BacktrackingPattern)
+    found = pl.select(matches(pl.lit(pl.Series(texts)), kept)).to_series().to_list()
+    assert found == [re.search(pattern, text) is not None for text in texts]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(?=a", "(?<=a+)b", r"(a)\2", "(?=" * 100 + ")" * 100 + "(", "(?=a)a{99999999999}"]
+)
+def test_a_malformed_pattern_with_look_around_is_refused(pattern: str):
+    with pytest.raises(InvalidArgumentError, match="malformed"):
         to_rust(pattern)
 
 
@@ -35,7 +58,7 @@ def test_ends_of_text_mean_what_they_mean_in_python(pattern: str, text: str, mat
 _PATTERNS = [
     r"^a$", r"a$|b", r"^[^$]+$", r"\$$", r"a\Z", r"^\s*$", r"^.{2,3}$", r"(?i)^AB$", r"^(?P<x>a+)b?$",
     r"[]a]", r"[^]$]$", r"a{,}b", r"\ba\b", r"x*$", r"(?m)^a$", r"(?s)a.b", r"a{,2}$", r"[a-z&&b]", r"[[]",
-    r"[~a]", r"a{", r"{a}", r"a{}", r"\é", r"[\]$]",
+    r"\w", r"^\w+$", r"\W", r"[^\W\d]", r"[\w-]$", r"[~a]", r"a{", r"{a}", r"a{}", r"\é", r"[\]$]",
 ]  # fmt: skip
 
 
@@ -43,7 +66,16 @@ _PATTERNS = [
 @pytest.mark.parametrize("pattern", _PATTERNS)
 def test_patterns_mean_what_they_mean_in_python(pattern: str):
     random = Random(1)
-    texts = ["".join(random.choice("abAB\n$ ]1-é{&~[") for _ in range(random.randint(0, 5))) for _ in range(3000)]
+    texts = ["".join(random.choice("abAB\n$ ]1-é{&~[_٣") for _ in range(random.randint(0, 5))) for _ in range(3000)]
+
+    found = pl.Series(texts).str.contains(to_rust(pattern)).to_list()
+
+    assert found == [re.search(pattern, text) is not None for text in texts]
+
+
+@pytest.mark.parametrize("pattern", [r"\w", r"\W", r"[\w]", r"[^\W\d]"])
+def test_fractions_and_raised_digits_are_word_characters_as_in_python(pattern: str):
+    texts = ["²", "½", "Ⅷ", "i̇", "_", "-", "é", "٣", "日本"]
 
     found = pl.Series(texts).str.contains(to_rust(pattern)).to_list()
 
