@@ -1,10 +1,14 @@
 """Which table of games a file holds, and the one canonical table they are all brought to.
 
-Three layouts are known:
+Four layouts are known:
 
 - ours: `game_id, date, season, is_playoffs, neutral, home_team, away_team, home_points, away_points`;
 - FiveThirtyEight's nbaallelo.csv, two rows a game (one for each team) or one;
-- FiveThirtyEight's nba_elo.csv, one row a game, coming games included.
+- FiveThirtyEight's nba_elo.csv and nba_elo_latest.csv, one row a game, coming games included;
+- NBA.com's log of games, two rows a game, as the package nba_api gives it.
+
+Columns are found under their own names, in another spelling of them (`Home Team`, `HOME_TEAM`, `homeTeam`), or under a
+usual other name (`home_score`); what was found under another name is told.
 
 In nbaallelo.csv the home side is told, in this order, by `game_location` (H, A, N), by the home advantage that is
 visible in `forecast` beside `elo_i` and `opp_elo_i`, and by the home team's code at the end of `game_id` (which holds
@@ -12,6 +16,7 @@ the present code of a franchise that had another: GSW for PHW). A game at a neut
 team the one that its row is written for.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +26,9 @@ import polars as pl
 from mcp_server.errors import InvalidArgumentError, shown
 from mcp_server.nba.elo import HOME_ADVANTAGE
 from mcp_server.nba.franchises import franchise
+from mcp_server.nba.layout_values import dates, number, season, text, truth, whole
+from mcp_server.nba.one_row_a_game import Duplicates, one_row_a_game
+from mcp_server.results.wording import counted
 
 CANONICAL = {
     "game_id": pl.String,
@@ -34,8 +42,6 @@ CANONICAL = {
     "away_points": pl.Int64,
 }
 FRANCHISES = ("home_franchise", "away_franchise")
-_NULL_WORDS = ("", "null", "none", "nan", "na", "n/a")
-_DATE_FORMATS = ("%Y-%m-%d", "%m/%d/%Y", "%Y%m%d", "%b %d, %Y")
 
 
 class Layout(StrEnum):
@@ -44,12 +50,14 @@ class Layout(StrEnum):
     CANONICAL = "games"
     NBAALLELO = "nbaallelo"
     NBA_ELO = "nba_elo"
+    NBA_LOG = "nba_log"
 
 
 REQUIRED = {
     Layout.CANONICAL: ("date", "season", "home_team", "away_team"),
     Layout.NBAALLELO: ("game_id", "date_game", "year_id", "team_id", "opp_id", "pts", "opp_pts"),
     Layout.NBA_ELO: ("date", "season", "team1", "team2", "score1", "score2"),
+    Layout.NBA_LOG: ("season_id", "team_abbreviation", "game_id", "game_date", "matchup", "pts"),
 }
 _OPTIONAL = {
     Layout.CANONICAL: ("game_id", "is_playoffs", "neutral", "home_points", "away_points", *FRANCHISES),
@@ -57,12 +65,29 @@ _OPTIONAL = {
         "gameorder", "_iscopy", "is_playoffs", "fran_id", "opp_fran", "game_location", "forecast", "elo_i", "opp_elo_i",
     ),
     Layout.NBA_ELO: ("neutral", "playoff"),
+    Layout.NBA_LOG: (),
 }  # fmt: skip
+_OTHER_NAMES = {
+    Layout.CANONICAL: {
+        "date": ("game_date", "date_game"),
+        "season": ("year_id", "season_end", "season_year"),
+        "is_playoffs": ("playoffs", "playoff", "is_playoff", "postseason"),
+        "neutral": ("is_neutral", "neutral_site"),
+        "home_team": ("home", "team_home", "home_team_abbreviation"),
+        "away_team": ("away", "team_away", "away_team_abbreviation", "visitor", "visitor_team"),
+        "home_points": ("home_score", "home_pts", "pts_home", "score_home"),
+        "away_points": ("away_score", "away_pts", "pts_away", "score_away", "visitor_points", "visitor_score"),
+    },
+    Layout.NBAALLELO: {"team_id": ("team",), "opp_id": ("opp", "opponent"), "year_id": ("season",)},
+    Layout.NBA_ELO: {},
+    Layout.NBA_LOG: {},
+}
 _UNREADABLE = (pl.List, pl.Array, pl.Struct, pl.Object, pl.Duration, pl.Binary)
 _DESCRIBED = {
     Layout.CANONICAL: "game_id, date, season, is_playoffs, neutral, home_team, away_team, home_points, away_points",
     Layout.NBAALLELO: "FiveThirtyEight's nbaallelo.csv (game_id, date_game, year_id, team_id, pts, opp_id, opp_pts, …)",
     Layout.NBA_ELO: "FiveThirtyEight's nba_elo.csv (date, season, neutral, playoff, team1, team2, score1, score2, …)",
+    Layout.NBA_LOG: "NBA.com's log of games (SEASON_ID, TEAM_ABBREVIATION, GAME_ID, GAME_DATE, MATCHUP, PTS, …)",
 }
 
 
@@ -83,8 +108,8 @@ class LayoutReport:
 
 def recognise(frame: pl.DataFrame) -> Layout | None:
     """Return the layout that `frame` has by its column names, or None."""
-    columns = set(_named(frame).columns)
-    return next((layout for layout, required in REQUIRED.items() if columns.issuperset(required)), None)
+    found = _recognised(frame)
+    return found[0] if found else None
 
 
 def to_games(frame: pl.DataFrame) -> tuple[pl.DataFrame, LayoutReport]:
@@ -95,42 +120,79 @@ def to_games(frame: pl.DataFrame) -> tuple[pl.DataFrame, LayoutReport]:
     Raises:
         InvalidArgumentError: the layout is not known, or a date, season, team or score cannot be read.
     """
-    layout = recognise(frame)
-    if layout is None:
+    found = _recognised(frame)
+    if found is None:
         raise _unrecognised(frame)
-    table = _read_columns(_named(frame), layout).with_row_index("_row")
-    read = {Layout.CANONICAL: _canonical, Layout.NBAALLELO: _nbaallelo, Layout.NBA_ELO: _nba_elo}[layout]
+    layout, names = found
+    table = _read_columns(frame, names).with_row_index("_row")
+    read = {
+        Layout.CANONICAL: _canonical, Layout.NBAALLELO: _nbaallelo, Layout.NBA_ELO: _nba_elo, Layout.NBA_LOG: _nba_log,
+    }[layout]  # fmt: skip
     games, notes = read(table)
     _refuse_unusable(games)
-    unique, counts = _one_row_a_game(games)
+    unique, duplicates = one_row_a_game(games)
     columns = [*CANONICAL, *(name for name in FRANCHISES if name in unique.columns)]
     result = unique.sort("date", "_order").select(columns)
-    return result, _report(layout, frame.height, result, counts, notes)
+    renamed = ", ".join(f"{name} from {shown(column)}" for name, column in names.items() if _plain(column) != name)
+    notes = [f"columns read under another name: {renamed}", *notes] if renamed else notes
+    return result, _report(layout, frame.height, result, duplicates, notes)
 
 
-def _named(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return `frame` with column names stripped and in lower case, where that keeps them apart."""
-    plain = [name.strip().lower() for name in frame.columns]
-    return frame.rename(dict(zip(frame.columns, plain, strict=True))) if len({*plain}) == len(plain) else frame
+# Recognising ---------------------------------------------------------------------------------------------------
 
 
-def _read_columns(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    """Return the columns of `frame` that the layout is read from; refuse those that hold no plain values."""
-    names = [name for name in (*REQUIRED[layout], *_OPTIONAL[layout]) if name in frame.columns]
-    for name in names:
-        if isinstance(frame.schema[name], _UNREADABLE):
+def _plain(name: str) -> str:
+    return name.strip().lower()
+
+
+def _squeezed(name: str) -> str:
+    """Return a name without all that tells `Home Team`, `home_team` and `homeTeam` apart."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _recognised(frame: pl.DataFrame) -> tuple[Layout, dict[str, str]] | None:
+    """Return the layout of `frame` and the column of `frame` for each name of it; the plainer reading first."""
+    for others in (False, True):
+        for layout, required in REQUIRED.items():
+            names = _names(frame, layout, others=others)
+            if names.keys() >= set(required):
+                return layout, _names(frame, layout, others=True)
+    return None
+
+
+def _names(frame: pl.DataFrame, layout: Layout, *, others: bool) -> dict[str, str]:
+    """Return the column that each name of `layout` is found in: by its own name, its spelling, or another name."""
+    spelt: list[dict[str, str]] = [{}, {}, {}]
+    for column in reversed(frame.columns):  # of several in one spelling the first counts
+        for known, key in zip(spelt, (column, _plain(column), _squeezed(column)), strict=True):
+            known[key] = column
+    found: dict[str, str] = {}
+    for name in (*REQUIRED[layout], *_OPTIONAL[layout]):
+        candidates = [(spelt[0], name), (spelt[1], name), (spelt[2], _squeezed(name))]
+        if others:
+            candidates += [(spelt[2], _squeezed(other)) for other in _OTHER_NAMES[layout].get(name, ())]
+        place = next((known[key] for known, key in candidates if key in known), None)
+        if place is not None and place not in found.values():
+            found[name] = place
+    return found
+
+
+def _read_columns(frame: pl.DataFrame, names: dict[str, str]) -> pl.DataFrame:
+    """Return the columns that the layout is read from, under its names; refuse those that hold no plain values."""
+    for name, column in names.items():
+        if isinstance(frame.schema[column], _UNREADABLE):
             raise InvalidArgumentError(
-                f"Column {name} holds {frame.schema[name]} values, which no table of games has.",
+                f"Column {name} holds {frame.schema[column]} values, which no table of games has.",
                 hint="Make it text or numbers with transform_dataset(sql=…), then repeat.",
-                details={"column": name},
+                details={"column": column},
             )
-    return frame.select(names)
+    return frame.select(pl.col(column).alias(name) for name, column in names.items())
 
 
 def _unrecognised(frame: pl.DataFrame) -> InvalidArgumentError:
-    columns = set(_named(frame).columns)
-    near = max(REQUIRED, key=lambda layout: len(columns & set(REQUIRED[layout])) / len(REQUIRED[layout]))
-    missing = [name for name in REQUIRED[near] if name not in columns]
+    known = {layout: set(_names(frame, layout, others=True)) for layout in REQUIRED}
+    near = max(REQUIRED, key=lambda layout: len(known[layout] & set(REQUIRED[layout])) / len(REQUIRED[layout]))
+    missing = [name for name in REQUIRED[near] if name not in known[near]]
     found = shown(", ".join(frame.columns[:12]), 200)
     return InvalidArgumentError(
         f"The table has no known layout of games: nearest is {near.value}, which lacks {', '.join(missing)}; "
@@ -140,7 +202,7 @@ def _unrecognised(frame: pl.DataFrame) -> InvalidArgumentError:
     )
 
 
-# The three layouts ---------------------------------------------------------------------------------------------
+# The layouts ---------------------------------------------------------------------------------------------------
 
 
 def _canonical(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
@@ -150,183 +212,207 @@ def _canonical(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
         if name not in present:
             table = table.with_columns(pl.lit(value).alias(name))
             notes.append(f"column {name} is missing and was taken as {'without points' if value is None else 'false'}")
+    ids = table.select(text("game_id")).to_series() if "game_id" in present else None
+    if ids is None:
+        notes.append("column game_id is missing and was made of date and home team")
+    elif ids.null_count():
+        notes.append(f"{counted(ids.null_count(), 'row')} without game_id, which was made of date and home team")
     games = table.select(
-        *(["game_id"] if "game_id" in present else []),
         "_row",
-        _date("date", table),
-        _season("season", table),
-        _truth("is_playoffs", table),
-        _truth("neutral", table),
-        *(_text(name).alias(name) for name in ("home_team", "away_team", *FRANCHISES) if name in present),
-        *(_whole(name, table) for name in ("home_points", "away_points")),
+        dates("date", table),
+        season("season", table),
+        truth("is_playoffs", table),
+        truth("neutral", table),
+        *(text(name) for name in ("home_team", "away_team", *FRANCHISES) if name in present),
+        *(whole(name, table) for name in ("home_points", "away_points")),
+        game_id=pl.lit(None, dtype=pl.String) if ids is None else ids,
         _order=pl.col("_row").cast(pl.Float64),
         _copy=pl.lit(0),
-        _written=_text("home_team"),
+        _written=text("home_team"),
     )
-    if "game_id" in present:
-        return games.with_columns(_text("game_id")), notes
-    return _with_ids(games), [*notes, "column game_id is missing and was made of date and home team"]
+    return games, notes
 
 
 def _nba_elo(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     present = set(table.columns)
-    playoff = _truth("playoff", table) if "playoff" in present else pl.lit(False)
-    neutral = _truth("neutral", table) if "neutral" in present else pl.lit(False)
     games = table.select(
         "_row",
-        _date("date", table),
-        _season("season", table),
-        is_playoffs=playoff,
-        neutral=neutral,
-        home_team=_text("team1"),
-        away_team=_text("team2"),
-        home_points=_whole("score1", table),
-        away_points=_whole("score2", table),
+        dates("date", table),
+        season("season", table),
+        game_id=pl.lit(None, dtype=pl.String),
+        is_playoffs=truth("playoff", table, names_rounds=True) if "playoff" in present else pl.lit(value=False),
+        neutral=truth("neutral", table) if "neutral" in present else pl.lit(value=False),
+        home_team=text("team1"),
+        away_team=text("team2"),
+        home_points=whole("score1", table),
+        away_points=whole("score2", table),
         _order=pl.col("_row").cast(pl.Float64),
         _copy=pl.lit(0),
-        _written=_text("team1"),
+        _written=text("team1"),
     )
-    return _with_ids(games), []
+    return games, []
 
 
 def _nbaallelo(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     present = set(table.columns)
+    order = number("gameorder", table) if "gameorder" in present else pl.Series([None] * table.height, dtype=pl.Float64)
+    copy = number("_iscopy", table) if "_iscopy" in present else pl.Series([0.0] * table.height, dtype=pl.Float64)
     sides = table.select(
         "_row",
-        _text("game_id"),
-        _date("date_game", table).alias("date"),
-        _season("year_id", table).alias("season"),
-        (_truth("is_playoffs", table) if "is_playoffs" in present else pl.lit(False)).alias("is_playoffs"),
-        _place(present).alias("_place"),
-        team=_text("team_id"),
-        other=_text("opp_id"),
-        team_franchise=_text("fran_id" if "fran_id" in present else "team_id"),
-        other_franchise=_text("opp_fran" if "opp_fran" in present else "opp_id"),
-        team_points=_whole("pts", table),
-        other_points=_whole("opp_pts", table),
-        _copy=_number("_iscopy").fill_null(0).cast(pl.Int64) if "_iscopy" in present else pl.lit(0),
-        _order=_number("gameorder").fill_null(pl.col("_row")) if "gameorder" in present else pl.col("_row"),
+        text("game_id"),
+        dates("date_game", table).alias("date"),
+        season("year_id", table).alias("season"),
+        (truth("is_playoffs", table) if "is_playoffs" in present else pl.lit(value=False)).alias("is_playoffs"),
+        _place(table).alias("_place"),
+        team=text("team_id"),
+        other=text("opp_id"),
+        team_franchise=text("fran_id" if "fran_id" in present else "team_id"),
+        other_franchise=text("opp_fran" if "opp_fran" in present else "opp_id"),
+        team_points=whole("pts", table),
+        other_points=whole("opp_pts", table),
+        _copy=copy.fill_null(0).cast(pl.Int64),
+        _order=order.fill_null(table["_row"].cast(pl.Float64)),
     )
-    at_home = pl.col("_place") != "A"
-    games = sides.select(
-        "_row", "_order", "_copy", "game_id", "date", "season", "is_playoffs",
-        _written="team",
-        neutral=pl.col("_place") == "N",
-        **{
-            f"{side}_{what}": pl.when(at_home if side == "home" else ~at_home)
-            .then(pl.col(f"team{source}"))
-            .otherwise(pl.col(f"other{source}"))
-            for side in ("home", "away")
-            for what, source in {"team": "", "points": "_points", "franchise": "_franchise"}.items()
-        },
-    )  # fmt: skip
+    _refuse(sides, {"no game_id": pl.col("game_id").is_null()})
+    games = _by_sides(
+        sides, at_home=pl.col("_place") != "A", neutral=pl.col("_place") == "N", parts=("", "_points", "_franchise")
+    )
     if not {"fran_id", "opp_fran"} <= present:
         games = games.drop(FRANCHISES)
     told = "game_location" in present or {"forecast", "elo_i", "opp_elo_i"} <= present
     return games, [] if told else ["neutral sites cannot be told from this file: all games count as played at home"]
 
 
-def _place(present: set[str]) -> pl.Expr:
+def _nba_log(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    codes = table.select(text("season_id").str.replace(r"\.0+$", "")).to_series()
+    matchup = text("matchup").str.to_uppercase().str.extract_groups(r"^\w+\s+(VS\.?|@)\s+(\w+)$")
+    sides = table.select(
+        "_row",
+        text("game_id").str.replace(r"\.0+$", "").str.zfill(10),  # a table of numbers has lost the leading zeros
+        dates("game_date", table).alias("date"),
+        season=codes.str.extract(r"^\d(\d{4})$").cast(pl.Int64) + 1,
+        is_playoffs=codes.str.starts_with("4"),
+        team=text("team_abbreviation"),
+        other=matchup.struct.field("2"),
+        team_points=whole("pts", table),
+        _home=matchup.struct.field("1") != "@",
+        _copy=pl.lit(0),
+        _order=pl.col("_row").cast(pl.Float64),
+    )
+    _refuse(
+        sides,
+        {
+            "no game_id": pl.col("game_id").is_null(),
+            "a SEASON_ID other than one such as 22024": pl.col("season").is_null(),
+            "a MATCHUP other than 'BOS vs. LAL' or 'LAL @ BOS'": pl.col("other").is_null(),
+        },
+    )
+    hosts = sides.group_by("game_id").agg(
+        _hosts=pl.col("team").filter("_home").n_unique(), _teams=pl.col("team").n_unique()
+    )
+    points = sides.sort(pl.col("team_points").is_null(), "_row").unique(["game_id", "team"], keep="first")
+    opponents = points.select("game_id", other="team", other_points="team_points")
+    both = sides.join(hosts, on="game_id", how="left").join(
+        opponents, on=["game_id", "other"], how="left", maintain_order="left"
+    )
+    neutral = (pl.col("_teams") == 2) & (pl.col("_hosts") != 1)
+    first = pl.col("team") < pl.col("other")
+    at_home = pl.when(neutral).then(first).otherwise(pl.col("_home"))
+    games = _by_sides(both.sort("_row"), at_home=at_home, neutral=neutral, parts=("", "_points"))
+    alone = int((hosts["_teams"] == 1).sum())
+    return games, [f"{counted(alone, 'game')} with one team's row only, taken as without a result"] if alone else []
+
+
+def _by_sides(sides: pl.DataFrame, *, at_home: pl.Expr, neutral: pl.Expr, parts: Sequence[str]) -> pl.DataFrame:
+    """Turn rows of a team and its opponent into rows of a home team and a visitor."""
+    return sides.select(
+        "_row", "_order", "_copy", "game_id", "date", "season", "is_playoffs",
+        _written="team",
+        neutral=neutral,
+        **{
+            f"{side}_{part.lstrip('_') or 'team'}": pl.when(at_home if side == "home" else ~at_home)
+            .then(pl.col(f"team{part}"))
+            .otherwise(pl.col(f"other{part}"))
+            for side in ("home", "away")
+            for part in parts
+        },
+    )  # fmt: skip
+
+
+def _place(table: pl.DataFrame) -> pl.Series:
     """Return H, A or N: where the team that a row is written for played (see the module)."""
+    present = set(table.columns)
     place = pl.lit(None, dtype=pl.String)
     if "game_location" in present:
-        location = _text("game_location").str.to_uppercase()
+        location = text("game_location").str.to_uppercase()
         place = pl.when(location.is_in(["H", "A", "N"])).then(location)
     if {"forecast", "elo_i", "opp_elo_i"} <= present:
-        forecast, lead = _number("forecast"), _number("elo_i") - _number("opp_elo_i")
+        forecast, lead = number("forecast", table), number("elo_i", table) - number("opp_elo_i", table)
         for letter, advantage in {"H": HOME_ADVANTAGE, "N": 0.0, "A": -HOME_ADVANTAGE}.items():
-            expected = 1 / (1 + (10.0 ** (-(lead + advantage) / 400)))
-            place = place.fill_null(pl.when((expected - forecast).abs() < 1e-4).then(pl.lit(letter)))
-    code = _text("game_id").str.extract(r"([A-Za-z]{2,3})$").str.to_uppercase()
-    team, other = _text("team_id"), _text("opp_id")
+            expected = 1 / (1 + 10.0 ** (-(lead.to_numpy() + advantage) / 400))
+            visible = pl.Series(abs(expected - forecast.to_numpy()) < 1e-4)
+            place = place.fill_null(pl.when(visible).then(pl.lit(letter)))
+    code = text("game_id").str.extract(r"([A-Za-z]{2,3})$").str.to_uppercase()
+    team, other = text("team_id"), text("opp_id")
     by_id = (
         pl.when(code == team).then(pl.lit("H")).when(code == other).then(pl.lit("A"))
         .when(franchise(code) == franchise(team)).then(pl.lit("H"))
         .when(franchise(code) == franchise(other)).then(pl.lit("A"))
         .otherwise(pl.lit("H"))
     )  # fmt: skip
-    return place.fill_null(by_id)
+    return table.select(place.fill_null(by_id).alias("_place")).to_series()
 
 
-# One row a game ------------------------------------------------------------------------------------------------
-
-
-def _with_ids(games: pl.DataFrame) -> pl.DataFrame:
-    """Return `games` with ids made of date and home team; further games of one team at home that day are told apart.
-
-    A second opponent's name is appended; a second game of one pairing, known by its other score, is numbered.
-    """
-    pairing = ["date", "home_team", "away_team"]
-    score = pl.concat_str(pl.col("home_points"), pl.col("away_points"), separator="-")
-    number = score.rank("dense").over(pairing).fill_null(1).cast(pl.Int64)
-    opponent = pl.col("away_team").rank("dense").over("date", "home_team")
-    base = pl.concat_str(pl.col("date").dt.strftime("%Y%m%d"), pl.lit("0"), pl.col("home_team"))
-    base = pl.when(opponent > 1).then(pl.concat_str(base, pl.lit("-"), pl.col("away_team"))).otherwise(base)
-    return games.with_columns(
-        game_id=pl.when(number > 1).then(pl.concat_str(base, pl.lit("-"), number)).otherwise(base)
-    )
-
-
-def _one_row_a_game(games: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Keep one row of each `game_id`: one with a result, not a copy, the first; count what the others were."""
-    no_result = pl.col("home_points").is_null() | pl.col("away_points").is_null()
-    ordered = games.with_columns(_open=no_result).sort("game_id", "_open", "_copy", "_row")
-    names = ["home_team", "away_team", "home_points", "away_points"]
-    swapped = ["away_team", "home_team", "away_points", "home_points"]
-    kept = {name: pl.col(name).first().over("game_id") for name in (*names, "date", "_written", "_open")}
-    as_kept, turned = (
-        pl.all_horizontal(pl.col(mine).eq_missing(kept[theirs]) for mine, theirs in zip(order, names, strict=True))
-        for order in (names, swapped)
-    )
-    extra = ordered.select(
-        "home_points",
-        nth=pl.int_range(pl.len()).over("game_id"),
-        same=(as_kept | turned) & (pl.col("date") == kept["date"]),
-        other_side=pl.col("_written") != kept["_written"],
-        superseded=pl.col("_open") & ~kept["_open"],
-    ).filter(pl.col("nth") > 0)
-    same, other_side = pl.col("same"), pl.col("other_side")
-    counts = extra.select(
-        mirrored=(same & other_side).sum(),
-        repeated=((same & ~other_side) | (~same & pl.col("superseded"))).sum(),
-        contradictory=(~same & ~pl.col("superseded")).sum(),
-    ).row(0, named=True)
-    return ordered.unique("game_id", keep="first", maintain_order=True), counts
+# What is said and refused --------------------------------------------------------------------------------------
 
 
 def _report(
-    layout: Layout, rows: int, games: pl.DataFrame, counts: dict[str, int], notes: Sequence[str]
+    layout: Layout, rows: int, games: pl.DataFrame, duplicates: Duplicates, notes: Sequence[str]
 ) -> LayoutReport:
     decided = pl.col("home_points") != pl.col("away_points")
     open_games = games.height - games.filter(decided).height
+    forfeits = games.filter(pl.max_horizontal("home_points", "away_points") <= 2, decided).height
     neutral = int(games["neutral"].sum())
     words = [f"layout {layout.value}: {rows:,} rows became {games.height:,} games", *notes]
-    for n, text in (
-        (counts["mirrored"], "rows told a game again from the other team's side"),
-        (counts["repeated"], "rows repeated a game"),
-        (counts["contradictory"], "rows contradicted an earlier row of the same game_id and were left out"),
+    for n, said in (
+        (duplicates.mirrored, "rows told a game again from the other team's side"),
+        (duplicates.repeated, "rows repeated a game"),
+        (duplicates.contradictory, "rows contradicted another row of the same game and were left out"),
         (open_games, "games have no result (points missing or level)"),
         (neutral, "games were played at neutral sites"),
+        (forfeits, "games ended 2-0 or lower, as forfeits do, and count with that score"),
     ):
         if n:
-            words.append(f"{n:,} {text}")
+            examples = f": {'; '.join(duplicates.examples)}" if n and said.startswith("rows contradicted") else ""
+            words.append(f"{n:,} {said}{examples}")
     return LayoutReport(
-        layout, rows, games.height, **counts, without_result=open_games, neutral=neutral, notes=tuple(words)
+        layout=layout,
+        rows=rows,
+        games=games.height,
+        mirrored=duplicates.mirrored,
+        repeated=duplicates.repeated,
+        contradictory=duplicates.contradictory,
+        without_result=open_games,
+        neutral=neutral,
+        notes=tuple(words),
     )
 
 
-# Reading values ------------------------------------------------------------------------------------------------
-
-
 def _refuse_unusable(games: pl.DataFrame) -> None:
-    for problem, condition in {
-        "no game_id": pl.col("game_id").is_null(),
-        "no date": pl.col("date").is_null(),
-        "no season": pl.col("season").is_null(),
-        "no home or away team": pl.col("home_team").is_null() | pl.col("away_team").is_null(),
-        "a team that plays itself": pl.col("home_team") == pl.col("away_team"),
-        "negative points": pl.min_horizontal("home_points", "away_points") < 0,
-    }.items():
+    _refuse(
+        games,
+        {
+            "no date": pl.col("date").is_null(),
+            "no season": pl.col("season").is_null(),
+            "no home or away team": pl.col("home_team").is_null() | pl.col("away_team").is_null(),
+            "a team that plays itself": pl.col("home_team") == pl.col("away_team"),
+            "negative points": pl.min_horizontal("home_points", "away_points") < 0,
+        },
+    )
+
+
+def _refuse(games: pl.DataFrame, problems: dict[str, pl.Expr]) -> None:
+    for problem, condition in problems.items():
         rows = games.filter(condition)["_row"]
         if rows.len():
             raise InvalidArgumentError(
@@ -334,73 +420,3 @@ def _refuse_unusable(games: pl.DataFrame) -> None:
                 hint="Remove or mend these rows with clean_dataset or transform_dataset(sql=…), then repeat.",
                 details={"rows": rows.len()},
             )
-
-
-def _text(name: str) -> pl.Expr:
-    """Return a column as stripped text, null where it is empty or says NULL."""
-    text = pl.col(name).cast(pl.String).str.strip_chars()
-    return pl.when(~text.str.to_lowercase().is_in(_NULL_WORDS)).then(text).alias(name)
-
-
-def _number(name: str) -> pl.Expr:
-    """Return a column as floats, null where it is not a finite number."""
-    number = _text(name).cast(pl.Float64, strict=False)
-    return pl.when(number.is_finite()).then(number).alias(name)
-
-
-def _whole(name: str, table: pl.DataFrame) -> pl.Series:
-    """Return a column as whole numbers, written as integers or floats; missing stays missing."""
-    number, text = table.select(_number(name)).to_series(), table.select(_text(name)).to_series()
-    wrong = (number.is_null() & text.is_not_null()) | (number != number.round()) | (number.abs() > 1e9)
-    _refuse_values(name, text, wrong, "a whole number")
-    return number.cast(pl.Int64)
-
-
-def _season(name: str, table: pl.DataFrame) -> pl.Series:
-    """Return seasons by the year they end in; 2014-15 is 2015."""
-    text = table.select(_text(name).str.replace(r"\.0+$", "")).to_series()
-    found = text.str.extract_groups(r"^(\d{4})(?:[-/](?:\d{2}|\d{4}))?$").struct.unnest()
-    spans = text.str.contains(r"[-/]").fill_null(value=False)
-    year = found["1"].cast(pl.Int64) + spans.cast(pl.Int64)
-    _refuse_values(name, text, year.is_null() & text.is_not_null(), "a season such as 2015 or 2014-15")
-    return year.alias(name)
-
-
-def _date(name: str, table: pl.DataFrame) -> pl.Series:
-    column = table[name]
-    if column.dtype == pl.Date:
-        return column
-    if isinstance(column.dtype, pl.Datetime):
-        return column.dt.date()
-    text = table.select(_text(name).str.replace(r"[T ]\d{1,2}:\d{2}.*$", "")).to_series()
-    formats = [text.str.to_date(pattern, strict=False) for pattern in _DATE_FORMATS]
-    parsed = pl.select(pl.coalesce(formats)).to_series().alias(name)
-    wrong = text.is_not_null() & (parsed.is_null() | ~parsed.dt.year().is_between(1890, 2200))
-    _refuse_values(name, text, wrong, "a date such as 2015-06-16 or 6/16/2015 (month first)")
-    return parsed
-
-
-def _truth(name: str, table: pl.DataFrame) -> pl.Series:
-    """Return a column as truth values; missing is false. A play-off column may name the round instead."""
-    if table.schema[name] == pl.Boolean:
-        return table[name].fill_null(value=False)
-    text = table.select(_text(name).str.to_lowercase().str.replace(r"\.0+$", "")).to_series()
-    false = text.is_null() | text.is_in(["0", "false", "no", "n"])
-    if name == "playoff":
-        return ~false
-    false |= text == "f"
-    true = text.is_in(["1", "true", "t", "yes", "y"])
-    _refuse_values(name, text, ~(false | true).fill_null(value=True), "true or false")
-    return true.fill_null(value=False)
-
-
-def _refuse_values(name: str, text: pl.Series, wrong: pl.Series, expected: str) -> None:
-    rows = wrong.fill_null(value=False).arg_true()
-    if rows.len():
-        example, row = text[int(rows[0])], int(rows[0]) + 1
-        raise InvalidArgumentError(
-            f"Column {name} holds {shown(str(example))} in row {row}, which is not {expected}; "
-            f"{rows.len():,} of {text.len():,} values are like that.",
-            hint="Mend the column with clean_dataset (replace, cast) or transform_dataset(sql=…), then repeat.",
-            details={"column": name, "rows": rows.len()},
-        )

@@ -68,3 +68,29 @@ def as_nba_elo(games: pl.DataFrame) -> pl.DataFrame:
         score1="home_points",
         score2="away_points",
     )
+
+
+def as_nba_log(games: pl.DataFrame) -> pl.DataFrame:
+    """Return games as NBA.com's log has them: two rows a game, neutral sites as two visitors."""
+    numbered = games.with_row_index("_n", offset=1)
+    season = pl.col("season").cast(pl.String).str.slice(-2).cast(pl.Int64) - 1
+    kind = pl.when("is_playoffs").then(pl.lit("4")).otherwise(pl.lit("2"))
+    number = pl.concat_str(
+        pl.lit("00"), kind, season.cast(pl.String).str.zfill(2), pl.col("_n").cast(pl.String).str.zfill(5)
+    )
+    sides = []
+    for side, other in (("home", "away"), ("away", "home")):
+        word = pl.lit(" vs. ") if side == "home" else pl.lit(" @ ")
+        sides.append(
+            numbered.select(
+                SEASON_ID=pl.concat_str(kind, pl.col("season") - 1),
+                TEAM_ABBREVIATION=f"{side}_team",
+                GAME_ID=number,
+                GAME_DATE=pl.col("date").cast(pl.String),
+                MATCHUP=pl.concat_str(
+                    f"{side}_team", pl.when("neutral").then(pl.lit(" @ ")).otherwise(word), f"{other}_team"
+                ),
+                PTS=f"{side}_points",
+            )
+        )
+    return pl.concat(sides).sort("GAME_ID", "MATCHUP")
