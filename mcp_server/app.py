@@ -148,7 +148,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
     stack.callback(database.close)
     database.migrate()
     artifacts = ArtifactStore(settings.data_dir / "artifacts")
-    reports = ReportStore(database, artifacts, clock)
+    reports = ReportStore(database, artifacts, clock, keep=settings.limits.max_reports)
     datasets = DatasetStore(database, artifacts, clock)
     suites = SuiteStore(database, clock)
     endpoints = EndpointStore(database, clock)

@@ -101,6 +101,7 @@ class LimitSettings(Part):
     max_predict_rows: PositiveInt = Field(default=10_000, description="Most rows of one predict call.")
     max_training_cells: PositiveInt = Field(default=500_000_000, description="Most rows × columns of a fit.")
     trial_timeout_s: PositiveFloat = Field(default=1800.0, description="Longest single trial.")
+    max_reports: PositiveInt = Field(default=10_000, description="Reports kept; then the oldest go.")
 
 
 class RemoteSettings(Part):

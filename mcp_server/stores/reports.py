@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 SUMMARY_HEADING = "Summary"
 _NEAR_IDS = 200
-_CHART = ".chart.json"
+# Endings of our own: no other part of the product has a file of the same name, so ours may be removed
+_PAGE, _PICTURE, _CHART = ".report.html", ".report.png", ".chart.json"
+_KEPT_FOR_GOOD = ("train_model",)  # a model's card is part of its record
+_REMOVED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,14 @@ class StoredReport:
 
 
 class ReportStore:
-    """Saves and reads reports. Thread-safe, and safe between processes."""
+    """Saves and reads reports. Thread-safe, and safe between processes.
 
-    def __init__(self, database: Database, artifacts: ArtifactStore, clock: Clock) -> None:
+    Args:
+        keep: reports kept; beyond it each new one removes the oldest, those of trainings excepted.
+    """
+
+    def __init__(self, database: Database, artifacts: ArtifactStore, clock: Clock, *, keep: int = 10_000) -> None:
+        self._keep = keep
         self._database = database
         self._artifacts = artifacts
         self._clock = clock
@@ -71,8 +79,9 @@ class ReportStore:
             {"heading": section.heading, "markdown": to_markdown(Report("", "", [section]), section.heading)}
             for section in report.sections
         ]
+        self._make_room()
         image = main_image(report)
-        picture = self._artifacts.put_bytes(image, ".png") if image is not None else None
+        picture = self._artifacts.put_bytes(image, _PICTURE) if image is not None else None
         if report.picture is not None:
             chart = json.dumps(chart_document(report.picture), ensure_ascii=False, allow_nan=False)
             picture = self._artifacts.put_bytes(chart.encode(), _CHART)
@@ -82,13 +91,36 @@ class ReportStore:
             "subject": subject,
             "title": report.title,
             "sections": sections,
-            "html": self._artifacts.put_bytes(to_html(report).encode(), ".html"),
+            "html": self._artifacts.put_bytes(to_html(report).encode(), _PAGE),
             "image": picture,
             "created_at": self._clock.now(),
         }
         with self._database.begin() as connection:
             connection.execute(sa.insert(reports).values(record))
         return str(record["report_id"])
+
+    def _make_room(self) -> None:
+        """Remove the oldest reports beyond those kept, with the answers that name them and the files only they had."""
+        passing = reports.c.kind.not_in(_KEPT_FOR_GOOD)
+        with self._database.begin() as connection:
+            n_reports = connection.execute(sa.select(sa.func.count()).select_from(reports).where(passing)).scalar_one()
+            if n_reports < self._keep:
+                return
+            oldest = sa.select(reports.c.report_id, reports.c.html, reports.c.image).where(passing)
+            oldest = oldest.order_by(reports.c.created_at, reports.c.report_id).limit(
+                min(n_reports - self._keep + 1, _REMOVED_AT_ONCE)
+            )
+            gone = connection.execute(oldest).all()
+            ids = [row.report_id for row in gone]
+            connection.execute(sa.delete(reports).where(reports.c.report_id.in_(ids)))
+            connection.execute(sa.delete(report_answers).where(report_answers.c.report_id.in_(ids)))
+            files = {key for row in gone for key in (row.html, row.image) if key is not None}
+            shared = sa.select(reports.c.html, reports.c.image).where(
+                reports.c.html.in_(files) | reports.c.image.in_(files)
+            )
+            used = {key for row in connection.execute(shared) for key in row}
+        for key in files - used:
+            self._artifacts.delete(key)
 
     def load(self, report_id: str) -> StoredReport:
         """Return a report's text.
@@ -134,7 +166,7 @@ class ReportStore:
 
         image = draw(chart_of(json.loads(self._artifacts.read_bytes(key))))
         drawn = sa.update(reports).where(reports.c.report_id == report_id, reports.c.image == key)
-        kept = self._artifacts.put_bytes(image, ".png")
+        kept = self._artifacts.put_bytes(image, _PICTURE)
         with self._database.begin() as connection:
             connection.execute(drawn.values(image=kept))
         return image
@@ -178,5 +210,8 @@ class ReportStore:
             newest = sa.select(reports.c.report_id).order_by(reports.c.created_at.desc()).limit(_NEAR_IDS)
             known = list(connection.execute(newest).scalars())
         raise NotFoundError(
-            "report", report_id, known, hint="A report's id is what follows report:// in a result's report_uri."
+            "report",
+            report_id,
+            known,
+            hint="A report's id is what follows report:// in a result's report_uri; the oldest are removed in time.",
         )

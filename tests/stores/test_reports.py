@@ -1,9 +1,11 @@
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mcp_server.engine import plots
+from mcp_server.engine.charts import Bars
 from mcp_server.engine.reports import Report, Section, Table
 from mcp_server.errors import NotFoundError
 from mcp_server.runtime.clock import ManualClock
@@ -62,8 +64,52 @@ def test_an_answer_whose_report_is_gone_is_not_given(store: ReportStore, artifac
     store.keep_answer("a" * 64, report_id, {"summary": "kept"})
     store.keep_answer("b" * 64, "no such report", {"summary": "orphan"})
 
-    html = hashlib.sha256(store.html(report_id).encode()).hexdigest() + ".html"
+    html = hashlib.sha256(store.html(report_id).encode()).hexdigest() + ".report.html"
     artifacts.delete(html)
 
     assert store.kept_answer("a" * 64) is None
     assert store.kept_answer("b" * 64) is None
+
+
+def test_a_chart_is_kept_as_data_and_drawn_once_when_first_asked_for(
+    store: ReportStore, artifacts: ArtifactStore, tmp_path: Path
+) -> None:
+    report = Report("Games", "63 rows.", picture=Bars(["BOS", "LAL"], [3.0, 2.0], "wins"))
+    report_id = store.save(report, "validate_dataset", "games@1")
+    assert not list((tmp_path / "artifacts").rglob("*.png"))
+
+    picture = store.image(report_id)
+
+    assert picture is not None
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 200_000
+    assert store.image(report_id) == picture
+    assert [path.read_bytes() for path in (tmp_path / "artifacts").rglob("*.png")] == [picture]
+
+
+def test_the_oldest_reports_go_when_there_are_too_many_but_not_those_of_trainings(
+    database: Database, artifacts: ArtifactStore, clock: ManualClock, tmp_path: Path
+) -> None:
+    store = ReportStore(database, artifacts, clock, keep=3)
+    trained = store.save(Report("Card", "a model"), "train_model", "upset@1.0.0")
+    saved = []
+    for number in range(5):
+        clock.advance(1)
+        saved.append(store.save(Report(f"Report {number}", "63 rows."), "validate_dataset", "games@1"))
+
+    for gone in saved[:2]:
+        with pytest.raises(NotFoundError, match="No report named"):
+            store.load(gone)
+    assert [store.load(kept).title for kept in saved[2:]] == ["Report 2", "Report 3", "Report 4"]
+    assert store.load(trained).title == "Card"
+    assert len(list((tmp_path / "artifacts").rglob("*.html"))) == 4
+
+
+def test_a_file_that_a_younger_report_shares_stays(
+    database: Database, artifacts: ArtifactStore, clock: ManualClock
+) -> None:
+    store = ReportStore(database, artifacts, clock, keep=1)
+    store.save(Report("Same", "63 rows."), "validate_dataset", "games@1")
+    clock.advance(1)
+    second = store.save(Report("Same", "63 rows."), "validate_dataset", "games@1")
+    assert store.html(second).startswith("<!doctype html>")
