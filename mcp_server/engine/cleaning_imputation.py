@@ -55,7 +55,8 @@ def learn_imputation(step: Step, table: Table) -> dict[str, Any]:
             f"column {shown(wrong)} is {type_word(table.schema[wrong])}; {method} needs numbers.",
             hint="Use most_frequent or constant for it.",
         )
-    holes = table.figures([pl.col(name).null_count().alias(name) for name in names] or [pl.len()])
+    means = [pl.col(name).mean().alias(f"mean {name}") for name in names if method == "mean"]
+    holes = table.figures([pl.col(name).null_count().alias(name) for name in names] + means or [pl.len()])
     empty = [name for name in names if holes[name] == table.n_rows and method != "constant"]
     if empty and step.columns is not None:
         raise InvalidArgumentError(
@@ -65,7 +66,7 @@ def learn_imputation(step: Step, table: Table) -> dict[str, Any]:
     missing = {name: int(str(holes[name])) for name in names}
     if method in _MODELS:
         return _learn_model(step, table, method, missing)
-    return _learn_values(step, table, method, missing)
+    return _learn_values(step, table, method, missing, {name: holes.get(f"mean {name}") for name in names})
 
 
 def imputation_edit(step: Step, fitted: Mapping[str, Any], table: Table) -> CellEdit:
@@ -86,14 +87,18 @@ def imputation_edit(step: Step, fitted: Mapping[str, Any], table: Table) -> Cell
 # One value a column --------------------------------------------------------------------------------------------
 
 
-def _learn_values(step: Step, table: Table, method: str, missing: Mapping[str, int]) -> dict[str, Any]:
+def _learn_values(
+    step: Step, table: Table, method: str, missing: Mapping[str, int], means: Mapping[str, Any]
+) -> dict[str, Any]:
     values = {}
     constant = step.options.get("value")
     if method == "constant" and constant is None:
         raise InvalidArgumentError("option value is missing.", hint="constant fills options.value in.")
     for name, n_missing in missing.items():
         dtype = table.schema[name]
-        value = constant if method == "constant" else _statistic(table, name, method)
+        value = constant if method == "constant" else means[name]
+        if method in ("median", "most_frequent"):
+            value = _statistic(table, name, method)
         fraction = dtype.is_integer() and isinstance(value, float) and not value.is_integer()
         if fraction and isinstance(value, float) and not n_missing and method != "constant":
             value = round(value)
@@ -116,8 +121,7 @@ def _statistic(table: Table, name: str, method: str) -> Any:
     if method == "most_frequent":
         counted = table.lazy.select(pl.col(name).alias("value")).drop_nulls().group_by("value").len()
         return counted.sort("len", "value", descending=[True, False]).head(1).collect(engine="streaming")["value"][0]
-    column = table.column(name)
-    return column.mean() if method == "mean" else column.median()
+    return table.column(name).median()
 
 
 def _fitting(value: Any, dtype: pl.DataType) -> Any:

@@ -26,7 +26,6 @@ _OF_NUMBERS = ("decimal", "thousands", "percent", "currency", "parentheses", "ro
 _OF_TRUTHS = ("true_values", "false_values")
 _THOUSANDS = (",", ".", " ", "'", "_", "’")
 _SPACES = "[ \\x{00A0}\\x{202F}]"
-_EXACT = 2**53
 _ZONED = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$"
 # What each kind of column can become; numbers become dates only by a format
 _BECOMES = {
@@ -66,10 +65,11 @@ def cast_edit(step: Step, fitted: Mapping[str, Any], table: Table) -> CellEdit:
     """
     dtype, names = _target(step), fitted["columns"]
     expressions = {name: _typed(name, table.schema, step, dtype, name in fitted["zoned"]) for name in names}
-    lost = {name: expressions[name].is_null() & _present(name, table.schema) for name in names}
+    lost = [(expressions[name].is_null() & _present(name, table.schema)).alias(f"lost {name}") for name in names]
     figures = table.figures(
-        [each.sum().alias(f"n {name}") for name, each in lost.items()]
-        + [pl.col(name).filter(each).first().cast(pl.String).alias(f"x {name}") for name, each in lost.items()]
+        [pl.col(f"lost {name}").sum().alias(f"n {name}") for name in names]
+        + [pl.col(name).filter(pl.col(f"lost {name}")).first().cast(pl.String).alias(f"x {name}") for name in names],
+        [pl.col(name) for name in names] + lost,
     )
     details = {}
     for name in names:
@@ -205,7 +205,7 @@ def _from_number(column: pl.Expr, source: pl.DataType, step: Step, dtype: str) -
 
 def _whole(column: pl.Expr, step: Step) -> pl.Expr:
     rounded = column.round(0) if flag(step, "round") else pl.when(column.floor() == column).then(column)
-    return pl.when(rounded.abs() <= _EXACT).then(rounded).cast(pl.Int64, strict=False)
+    return rounded.cast(pl.Int64, strict=False)
 
 
 def _from_text(name: str, step: Step, dtype: str, zoned: bool) -> pl.Expr:
@@ -213,10 +213,9 @@ def _from_text(name: str, step: Step, dtype: str, zoned: bool) -> pl.Expr:
     if dtype == "text":
         return pl.col(name)
     if dtype == "boolean":
-        lower = text.str.to_lowercase()
-        true = [word.lower() for word in step.options.get("true_values", _TRUE)]
-        false = [word.lower() for word in step.options.get("false_values", _FALSE)]
-        return pl.when(lower.is_in(true)).then(pl.lit(True)).when(lower.is_in(false)).then(pl.lit(False))
+        words = {word.lower(): True for word in step.options.get("true_values", _TRUE)}
+        words |= {word.lower(): False for word in step.options.get("false_values", _FALSE)}
+        return text.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
     if dtype in ("integer", "float"):
         return _number(text, step, dtype)
     formats = _formats(step)
@@ -225,18 +224,21 @@ def _from_text(name: str, step: Step, dtype: str, zoned: bool) -> pl.Expr:
     return _parsed(text, "date", "%Y-%m-%d") if dtype == "date" else _iso_time(text, zoned)
 
 
+# Each of these names its text once: an expression that stands twice in another is worked out twice
+
+
 def _parsed(text: pl.Expr, dtype: str, format: str) -> pl.Expr:
+    if "%Y" in format:
+        text = text.str.extract(r"^(.*\d{4}.*)$")  # "24" is no year of four digits
     if dtype == "date":
-        typed = text.str.to_date(format, strict=False)
-    else:
-        zone = "UTC" if "%z" in format else None
-        typed = text.str.to_datetime(format, time_unit="us", time_zone=zone, strict=False)
-    return pl.when(typed.dt.year() >= 1000).then(typed) if "%Y" in format else typed  # "24" is no year of four digits
+        return text.str.to_date(format, strict=False)
+    zone = "UTC" if "%z" in format else None
+    return text.str.to_datetime(format, time_unit="us", time_zone=zone, strict=False)
 
 
 def _iso_time(text: pl.Expr, zoned: bool) -> pl.Expr:
-    padded = pl.when(text.str.len_bytes() == 10).then(text + "T00:00:00").otherwise(text)
-    padded = padded.str.replace(" ", "T", literal=True).str.replace(r"(T\d{2}:\d{2})($|[Z+-])", "${1}:00$2")
+    padded = text.str.replace(r"^(\d{4}-\d{2}-\d{2})$", "${1}T00:00:00").str.replace(" ", "T", literal=True)
+    padded = padded.str.replace(r"(T\d{2}:\d{2})($|[Z+-])", "${1}:00$2")
     if not zoned:
         return padded.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
     zone = padded.str.replace(r"Z$", "+0000").str.replace(r"([+-]\d{2}):(\d{2})$", "$1$2")
@@ -252,18 +254,20 @@ def _number(text: pl.Expr, step: Step, dtype: str) -> pl.Expr:
         text = text.str.replace(rf"^([+-]?)\s*{sign}\s*", "$1").str.replace(rf"\s*{sign}$", "")
     percent = flag(step, "percent")
     if percent:
-        text = pl.when(text.str.ends_with("%")).then(text.str.strip_suffix("%").str.strip_chars_end())
+        text = text.str.extract(r"^(.*?)\s*%$")
     decimal, thousands = options.get("decimal", "."), options.get("thousands")
+    whole = "[0-9]*"
     if thousands is not None:
         mark = _SPACES if thousands == " " else re.escape(thousands)
-        shape = rf"^[+-]?(?:\d{{1,3}}(?:{mark}\d{{3}})+|\d+)(?:{re.escape(decimal)}\d*)?$"
-        text = pl.when(text.str.contains(shape)).then(text.str.replace_all(mark, ""))
+        whole = rf"(?:[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+|[0-9]*)"
+    exponent = "(?:[eE][+-]?[0-9]+)?" if thousands is None else ""
+    text = text.str.extract(rf"^([+-]?{whole}(?:{re.escape(decimal)}[0-9]*)?{exponent})$")  # no words such as inf
+    if thousands is not None:
+        text = text.str.replace_all(_SPACES if thousands == " " else thousands, "", literal=thousands != " ")
     if decimal == ",":
-        text = pl.when(~text.str.contains(".", literal=True)).then(text.str.replace(",", ".", literal=True))
+        text = text.str.replace(",", ".", literal=True)
+    if dtype == "integer" and not percent and not flag(step, "round"):
+        return text.str.replace(r"\.0*$", "").cast(pl.Int64, strict=False)
     number = text.cast(pl.Float64, strict=False)
-    number = pl.when(number.is_finite()).then(number / 100 if percent else number)
-    if dtype == "float":
-        return number
-    if percent:
-        return _whole(number, step)
-    return pl.coalesce(text.cast(pl.Int64, strict=False), _whole(number, step))
+    number = number / 100 if percent else number
+    return number if dtype == "float" else _whole(number, step)
