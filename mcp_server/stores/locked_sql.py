@@ -16,46 +16,46 @@ from typing import Any
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from mcp_server.errors import (
-    InvalidArgumentError,
-    LifecycleError,
-    NotFoundError,
-    PermissionDeniedError,
-    ResourceExhaustedError,
-    shown,
-)
-from mcp_server.stores.parquet import dtype_name, write_parquet
-from mcp_server.stores.query_values import plain_values
+from mcp_server.errors import InvalidArgumentError, PermissionDeniedError, ResourceExhaustedError, shown
+from mcp_server.stores.parquet import write_parquet
+from mcp_server.stores.query_values import visible_text
+from mcp_server.stores.sql_errors import explained
+from mcp_server.stores.sql_types import quoted, shown_cell, shown_column, stored_columns, type_name
+from mcp_server.stores.sql_words import require_plain_words
 
-_MAX_MESSAGE_LENGTH = 700
 _BATCH_ROWS = 50_000
+_MAX_NAME_LENGTH = 200
 _THREADS = 2
-_PATH = re.compile(r"""(?:/[^\s'"`/:;,()]+){2,}""")
-_MISSING_TABLE = re.compile(r"Table with name (.+?) does not exist")
-_PIVOT = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/)*(PIVOT|WITH|FROM)\b", re.IGNORECASE | re.DOTALL)
+_PIVOT = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/)*(PIVOT|UNPIVOT|WITH|FROM)\b", re.IGNORECASE | re.DOTALL)
 
 
 def run_query(arguments: dict[str, Any]) -> dict[str, Any]:
     """Run one SELECT and return its first rows, or write all of them. The entry point of the child process.
 
     Args:
-        arguments: `sql`, `tables` (name to Parquet path), `known` (all dataset names, for near ones), `memory_bytes`,
-            `timeout_s`, `spill` (a folder for what does not fit in memory), `max_rows`, and `output` to write to.
+        arguments: `sql`, `tables` (name to Parquet path), `columns` (name to columns), `known` (all dataset names, for
+            near ones), `memory_bytes`, `timeout_s`, `spill` (a folder for what does not fit in memory), `max_rows`, and
+            `output` to write to.
     """
-    paths = list(arguments["tables"].values())
+    sql = arguments["sql"]
     connection = _locked_connection(arguments)
     deadline = threading.Timer(arguments["timeout_s"], connection.interrupt)
     deadline.daemon = True
     deadline.start()
     try:
-        _require_select(connection, arguments["sql"])
-        answer = connection.sql(arguments["sql"])
+        _require_select(connection, sql)
+        own_names = {name.lower() for names in arguments["columns"].values() for name in names} | {*arguments["known"]}
+        require_plain_words(sql, own_names)
+        answer = connection.sql(sql)
+        if answer is None:
+            raise InvalidArgumentError("The SQL gives no rows.", hint="Send a SELECT.")
         if "output" in arguments:
             return _written(answer, arguments) | {"read": _tables_read(connection, arguments)}
         return _first_rows(answer, arguments["max_rows"])
     except (duckdb.Error, pa.ArrowException) as refusal:
-        raise _explained(_located(connection, arguments["sql"], refusal), arguments, paths) from None
+        raise explained(_located(connection, sql, refusal), arguments) from None
     finally:
         deadline.cancel()
         connection.close()
@@ -82,8 +82,7 @@ def _locked_connection(arguments: Mapping[str, Any]) -> duckdb.DuckDBPyConnectio
     connection.execute("SET enable_progress_bar = false")  # it would be drawn on the server's own output
     connection.execute(f"SET allowed_paths = [{', '.join(map(_literal, arguments['tables'].values()))}]")
     for name, path in arguments["tables"].items():
-        quoted = '"' + name.replace('"', '""') + '"'
-        connection.execute(f"CREATE VIEW {quoted} AS SELECT * FROM read_parquet({_literal(path)})")
+        connection.execute(f"CREATE VIEW {quoted(name)} AS SELECT * FROM read_parquet({_literal(path)})")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
@@ -99,13 +98,14 @@ def _require_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise InvalidArgumentError(
             f"The SQL holds {len(statements)} statements; one SELECT is needed.", hint="Send one statement a call."
         )
-    kind = statements[0].type
-    pivots = kind == duckdb.StatementType.MULTI and re.match(
-        r"(\s|--[^\n]*\n|/\*.*?\*/)*(PIVOT|WITH|FROM)\b", sql, re.I
-    )
+    try:
+        kind = statements[0].type
+    except ValueError:  # a kind of statement that the library has no name for
+        kind = None
+    pivots = kind == duckdb.StatementType.MULTI and _PIVOT.match(sql)
     if kind != duckdb.StatementType.SELECT and not pivots:
         raise PermissionDeniedError(
-            f"{kind.name} statements are not allowed; SQL here only reads.",
+            f"{kind.name if kind is not None else 'Such'} statements are not allowed; SQL here only reads.",
             hint="Use SELECT (WITH, PIVOT and DESCRIBE work too); transform_dataset stores what a SELECT gives.",
         )
 
@@ -128,56 +128,39 @@ def _base_tables(node: Any) -> set[str]:
 
 
 def _first_rows(answer: duckdb.DuckDBPyRelation, max_rows: int) -> dict[str, Any]:
-    reader: Any = answer.to_arrow_reader(max_rows + 1)
-    batches, n_rows = [], 0
-    for batch in reader:
-        batches.append(batch)
-        n_rows += batch.num_rows
-        if n_rows > max_rows:
-            break
-    names = _unique([field.name for field in reader.schema])
-    table = pa.Table.from_batches(batches, schema=reader.schema).rename_columns(names)
-    frame = _frame(table)
+    kinds = [dtype.id for dtype in answer.types]
+    projection = ", ".join(f"{shown_column(at, kind)} AS c{at}" for at, kind in enumerate(kinds, start=1))
+    rows = answer.project(projection).limit(max_rows + 1).fetchall()
     return {
-        "columns": frame.columns,
-        "dtypes": [dtype_name(dtype) for dtype in frame.dtypes],
-        "rows": plain_values(frame.head(max_rows)),
-        "truncated": n_rows > max_rows,
+        "columns": _unique([visible_text(name, _MAX_NAME_LENGTH) for name in answer.columns]),
+        "dtypes": [type_name(kind) for kind in kinds],
+        "rows": [[shown_cell(cell, kind) for cell, kind in zip(row, kinds, strict=True)] for row in rows[:max_rows]],
+        "truncated": len(rows) > max_rows,
     }
 
 
 def _written(answer: duckdb.DuckDBPyRelation, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    reader: Any = answer.to_arrow_reader(_BATCH_ROWS)
-    names = [field.name for field in reader.schema]
+    """Write all rows in the one spelling of datasets; they pass through a file, so that they need not fit in memory."""
+    names = answer.columns
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidArgumentError(
             f"The SQL gives two columns named {shown(twice)}.", hint="Name each column once, with AS."
         )
-    batches, n_rows = [], 0
-    for batch in reader:
-        batches.append(batch)
-        n_rows += batch.num_rows
-        if n_rows > arguments["max_rows"]:
-            raise ResourceExhaustedError(
-                f"The SQL gives more than {arguments['max_rows']:,} rows, the limit; nothing was stored.",
-                hint="Filter or aggregate, or raise NBA_MCP_LIMITS__TRANSFORM_MAX_ROWS.",
-            )
-    write_parquet(_frame(pa.Table.from_batches(batches, schema=reader.schema)), Path(arguments["output"]))
+    reader: Any = answer.project(stored_columns(names, answer.types)).to_arrow_reader(_BATCH_ROWS)
+    passed = Path(arguments["spill"]) / "passed.parquet"
+    n_rows = 0
+    with pq.ParquetWriter(passed, reader.schema, compression="lz4") as writer:
+        for batch in reader:
+            n_rows += batch.num_rows
+            if n_rows > arguments["max_rows"]:
+                raise ResourceExhaustedError(
+                    f"The SQL gives more than {arguments['max_rows']:,} rows, the limit; nothing was stored.",
+                    hint="Filter or aggregate, or raise NBA_MCP_LIMITS__TRANSFORM_MAX_ROWS.",
+                )
+            writer.write_batch(batch)
+    write_parquet(pl.scan_parquet(passed), Path(arguments["output"]))
     return {"rows": n_rows}
-
-
-def _frame(table: Any) -> pl.DataFrame:
-    try:
-        frame = pl.from_arrow(table)
-    except (pl.exceptions.PolarsError, pa.ArrowException) as refusal:
-        raise InvalidArgumentError(
-            f"A column of the answer has a type that cannot be shown: {shown(str(refusal), 150)}.",
-            hint="CAST it to VARCHAR, or pick plain columns.",
-        ) from None
-    if not isinstance(frame, pl.DataFrame):
-        raise TypeError("a table became something else")
-    return frame
 
 
 def _located(connection: duckdb.DuckDBPyConnection, sql: str, refusal: Exception) -> Exception:
@@ -200,49 +183,3 @@ def _unique(names: Sequence[str]) -> list[str]:
             free = f"{name}_{number}"
         taken.append(free)
     return taken
-
-
-def _explained(refusal: Exception, arguments: Mapping[str, Any], paths: Sequence[str]) -> LifecycleError:
-    text = _without_paths(str(refusal), paths)
-    if isinstance(refusal, duckdb.InterruptException):
-        return ResourceExhaustedError(
-            f"The query took longer than its limit of {arguments['timeout_s']:g} s and was stopped.",
-            hint="Filter or aggregate, or raise NBA_MCP_LIMITS__QUERY_TIMEOUT_S.",
-        )
-    if isinstance(refusal, duckdb.OutOfMemoryException):
-        return ResourceExhaustedError(
-            f"The query needs more than its limit of {arguments['memory_bytes'] // 1024**2} MiB of memory.",
-            hint="Filter or aggregate, or raise NBA_MCP_LIMITS__QUERY_MEMORY_BYTES.",
-        )
-    missing = _MISSING_TABLE.search(str(refusal))
-    if isinstance(refusal, duckdb.PermissionException) or (missing and re.search(r"[/\\.:*]", missing[1])):
-        return PermissionDeniedError(
-            "SQL sees datasets only: no files, no network, no extensions, no settings.",
-            hint="Import a file with import_dataset first; list_datasets names the tables.",
-        )
-    if missing:
-        return NotFoundError(
-            "dataset",
-            missing[1],
-            arguments["known"],
-            hint="In SQL each dataset is a table of its name; list_datasets names them.",
-            details={"engine_message": text},
-        )
-    if isinstance(refusal, duckdb.InvalidInputException) and "configuration" in text and "locked" in text:
-        return PermissionDeniedError("Settings cannot be changed by SQL.", hint="Send one SELECT.")
-    return InvalidArgumentError(
-        text, hint="Mend the SQL; describe_dataset lists columns. Names other than lower case need double quotes."
-    )
-
-
-def _without_paths(message: str, paths: Sequence[str]) -> str:
-    """Return the engine's message, line and caret included, without advice on settings, and without paths."""
-    for path in paths:
-        message = message.replace(path, "(dataset)")
-    head, line, caret = message.partition("\n\nLINE ")
-    head = head.split("\n\nPossible solutions")[0]
-    if not line:
-        head = _PATH.sub("(path)", head)
-    text = head + line + caret
-    text = "".join(c if c == "\n" or c.isprintable() else " " for c in text)
-    return text if len(text) <= _MAX_MESSAGE_LENGTH else text[: _MAX_MESSAGE_LENGTH - 1] + "…"

@@ -10,6 +10,7 @@ import polars as pl
 
 MAX_TEXT_LENGTH = 200
 _MAX_ITEMS = 20
+_MAX_BYTES = 16
 _HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn"}
 _EXACT_IN_JSON = 2**53
 
@@ -25,20 +26,32 @@ def plain_value(value: Any) -> Any:
         return value
     if isinstance(value, int):
         return value if abs(value) <= _EXACT_IN_JSON else str(value)
-    if isinstance(value, float | Decimal):
-        number = float(value)
-        return number if math.isfinite(number) else None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return _number(value)
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, list | tuple):
-        return [plain_value(item) for item in value[:_MAX_ITEMS]]
+        kept = [plain_value(item) for item in value[:_MAX_ITEMS]]
+        return [*kept, f"… {len(value) - _MAX_ITEMS:,} more"] if len(value) > _MAX_ITEMS else kept
     if isinstance(value, dict):
         return {visible_text(str(key)): plain_value(item) for key, item in list(value.items())[:_MAX_ITEMS]}
     if isinstance(value, bytes):
-        return f"{len(value)} bytes"
+        return f"{len(value)} bytes" + (
+            f": {value[:_MAX_BYTES].hex()}" + "…" * (len(value) > _MAX_BYTES) if value else ""
+        )
     return visible_text(str(value))
+
+
+def _number(value: Decimal) -> float | str | None:
+    """Return a decimal as a number where that is the same value, else as text."""
+    if not value.is_finite():
+        return None
+    number = float(value)
+    return number if math.isfinite(number) and Decimal(repr(number)) == value else str(value)
 
 
 def cut_json(value: Any, length: int, n_items: int) -> Any:

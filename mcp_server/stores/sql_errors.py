@@ -1,96 +1,119 @@
-"""What the databases behind sql:// say when something fails, in our words: never with an address or a password."""
+"""What DuckDB says of a caller's SQL, told in the product's words: with line and caret, without paths."""
 
 import re
-import sqlite3
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final
 
-import psycopg
+import duckdb
 
 from mcp_server.errors import (
-    FailedPreconditionError,
     InvalidArgumentError,
     LifecycleError,
+    NotFoundError,
     PermissionDeniedError,
     ResourceExhaustedError,
-    UnavailableError,
     shown,
 )
+from mcp_server.stores.sql_types import BEYOND_YEARS, quoted
 
-CURSOR_NAME: Final = "nba_mcp_rows"
-CURSOR_PREFIX: Final = f'DECLARE "{CURSOR_NAME}" CURSOR FOR '  # what psycopg puts before a statement
-_WRITES: Final = ("25006", "0A000", "42501", "25P02")  # a write, a feature, a right, a transaction that ended
-_ONLY_READS: Final = (
-    "Only one SELECT is run, in a transaction that only reads, with the rights of the connection's user."
-)
-
-
-def explain(failure: Exception, connection: str) -> LifecycleError:
-    """Return our error for what a driver raised on the connection of this name."""
-    if isinstance(failure, psycopg.Error):
-        return _postgresql(failure, connection)
-    return _sqlite(failure, connection)
+_MAX_MESSAGE_LENGTH: Final = 700
+_PATH: Final = re.compile(r"""(?:/[^\s'"`/:;,()]+){2,}""")
+_MISSING_TABLE: Final = re.compile(r"Table with name (.+?) does not exist")
+_MISSING_COLUMN: Final = re.compile(r'column "(.+?)" not found|does not have a column named "(.+?)"', re.DOTALL)
+_EXTENSION: Final = re.compile(r"exists in the \w+ extension|[Ee]xtension \"?\w+\"? (is|has) not|autoload")
+_OTHER_NAMES: Final = re.compile(r"\n(Did you mean|Candidate (bindings|tables|functions):)[^\n]*(\n\t[^\n]*)*")
+_FOREIGN_WORDS: Final = re.compile(r"pg_|duckdb_|sqlite_|information_schema|pragma_")
 
 
-def unreachable(failure: Any, connection: str) -> LifecycleError:
-    """Return our error for a connection that was not made."""
-    text = str(failure).lower()
-    if "authentication failed" in text or "no pg_hba" in text or "password" in text:
-        return PermissionDeniedError(
-            f"The database of connection {shown(connection)} refuses its user or password.",
-            hint=f"Check NBA_MCP_CONNECTIONS__{connection.upper()}.",
-        )
-    if "does not exist" in text or "unable to open" in text:
-        return UnavailableError(
-            f"Connection {shown(connection)} names a database, or a user, that is not there.",
-            hint=f"Check NBA_MCP_CONNECTIONS__{connection.upper()}, then try again.",
-        )
-    return UnavailableError(
-        f"The database of connection {shown(connection)} cannot be reached.",
-        hint="Check that it runs, then try again.",
-    )
+def explained(refusal: Exception, arguments: Mapping[str, Any]) -> LifecycleError:
+    """Return the error that a caller sees.
 
-
-def _postgresql(failure: psycopg.Error, connection: str) -> LifecycleError:
-    state = failure.sqlstate or ""
-    said = shown(failure.diag.message_primary or str(failure).partition("\n")[0], 300)
-    if state == "42601" and "multiple commands" in said:
-        return PermissionDeniedError("The query holds several statements.", hint=_ONLY_READS)
-    if state in _WRITES:
-        return PermissionDeniedError(f"The database refuses the query: {said}.", hint=_ONLY_READS)
-    if state == "57014":
+    Args:
+        arguments: those of `run_query`: the limits, the tables with their columns, and the names that exist.
+    """
+    raw = str(refusal)
+    if isinstance(refusal, duckdb.InterruptException):
         return ResourceExhaustedError(
-            "The statement took longer than its limit and was stopped; nothing was written.",
-            hint="Ask for less, or raise NBA_MCP_REMOTE__STATEMENT_TIMEOUT_S.",
+            f"The query took longer than its limit of {arguments['timeout_s']:g} s and was stopped.",
+            hint="Filter or aggregate, or raise NBA_MCP_LIMITS__QUERY_TIMEOUT_S.",
         )
-    if state.startswith(("53", "54")) and state != "53300":
-        return ResourceExhaustedError(f"The database lacks room for the query: {said}.", hint="Ask for less.")
-    if state.startswith(("42", "22", "21", "2F", "3F", "P0")) or isinstance(failure, psycopg.DataError):
-        position = int(failure.diag.statement_position or 0) - len(CURSOR_PREFIX)
-        where = f" at character {position}" if position > 0 else ""
-        hint = failure.diag.message_hint
+    if isinstance(refusal, duckdb.OutOfMemoryException):
+        return ResourceExhaustedError(
+            f"The query needs more than its limit of {arguments['memory_bytes'] // 1024**2} MiB of memory.",
+            hint="Filter or aggregate, or raise NBA_MCP_LIMITS__QUERY_MEMORY_BYTES.",
+        )
+    missing = _MISSING_TABLE.search(raw)
+    if isinstance(refusal, duckdb.PermissionException) or (missing and re.search(r"[/\\.:*]", missing[1])):
+        return PermissionDeniedError(
+            "SQL sees datasets only: no files, no network, no extensions, no settings.",
+            hint="Import a file with import_dataset first; list_datasets names the tables.",
+        )
+    if _EXTENSION.search(raw):
+        return PermissionDeniedError(
+            "SQL sees datasets only: what needs a DuckDB extension is not there.",
+            hint="Import the data with import_dataset, then query the dataset.",
+        )
+    text = _without_paths(raw, list(arguments["tables"].values()))
+    if missing:
+        return NotFoundError(
+            "dataset",
+            missing[1],
+            arguments["known"],
+            hint=_quoting(arguments) or "In SQL each dataset is a table of its name; list_datasets names them.",
+            details={"engine_message": text},
+        )
+    if BEYOND_YEARS in text:
         return InvalidArgumentError(
-            f"The database cannot run the query: {said}{where}.",
-            hint=shown(hint, 200) if hint else "Mend the query; a value that has no type here can be cast to text.",
+            text.removeprefix("Invalid Input Error: ") + ".",
+            hint="Leave those rows out, or CAST the column to VARCHAR.",
         )
-    return UnavailableError(
-        f"Connection {shown(connection)} broke off or has no room ({state or type(failure).__name__}).",
-        hint="Check that the database runs, then try again.",
-    )
+    return InvalidArgumentError(text, hint=_hint(raw, arguments))
 
 
-def _sqlite(failure: Exception, connection: str) -> LifecycleError:
-    text = str(failure)
-    said = shown(text, 300)
-    if "one statement at a time" in text:
-        return PermissionDeniedError("The query holds several statements.", hint=_ONLY_READS)
-    if re.search(r"not authorized|prohibited|readonly|read-only|unsafe use", text):
-        return PermissionDeniedError(f"The database refuses the query: {said}.", hint=_ONLY_READS)
-    if re.search(r"too big|too large|out of memory|full", text):
-        return ResourceExhaustedError(f"The database lacks room for the query: {said}.", hint="Ask for less.")
-    if re.search(r"not a database|malformed", text):
-        return FailedPreconditionError(
-            f"The file of connection {shown(connection)} is no SQLite database, or damaged.", hint="Check the file."
-        )
-    if isinstance(failure, sqlite3.OperationalError) and re.search(r"locked|busy|unable|I/O", text):
-        return UnavailableError(f"Connection {shown(connection)} cannot be read: {said}.", hint="Try again.")
-    return InvalidArgumentError(f"The database cannot run the query: {said}.", hint="Mend the query.")
+def _hint(message: str, arguments: Mapping[str, Any]) -> str:
+    if near := _near_columns(message, arguments):
+        return near
+    if quoting := _quoting(arguments):
+        return quoting
+    if "INT128" in message and "out of range" in message:
+        return "Whole numbers of a dataset reach 64 bits: CAST longer ones to DOUBLE or VARCHAR."
+    return "Mend the SQL; describe_dataset lists columns. Names other than lower case need double quotes."
+
+
+def _near_columns(message: str, arguments: Mapping[str, Any]) -> str:
+    match = _MISSING_COLUMN.search(message)
+    if match is None:
+        return ""
+    wanted = (match[1] or match[2]).lower()
+    columns: dict[str, str] = {name.lower(): name for names in arguments["columns"].values() for name in names}
+    near = [columns[name] for name in get_close_matches(wanted, columns, n=3, cutoff=0.5)]
+    if near:
+        return f"Close columns: {', '.join(shown(name) for name in near)}."
+    tables = ", ".join(arguments["columns"])
+    return f"DESCRIBE lists the columns of {tables}; text stands in single quotes." if tables else ""
+
+
+def _quoting(arguments: Mapping[str, Any]) -> str:
+    """Say which names need quotes, where the SQL has such a name without."""
+    bare = [
+        name
+        for name in arguments["tables"]
+        if re.search(r"[^a-z0-9_]", name)
+        and re.search(rf'(?<!["\w]){re.escape(name)}(?!["\w])', arguments["sql"], re.I)
+    ]
+    return f"Put the name in double quotes: {', '.join(quoted(name) for name in bare[:3])}." if bare else ""
+
+
+def _without_paths(message: str, paths: Sequence[str]) -> str:
+    """Return the engine's message, line and caret included, without advice on settings, and without paths."""
+    for path in paths:
+        message = message.replace(path, "(dataset)")
+    head, line, caret = message.partition("\n\nLINE ")
+    head = head.split("\n\nPossible solutions")[0]
+    head = _OTHER_NAMES.sub(lambda match: "" if _FOREIGN_WORDS.search(match[0]) else match[0], head)
+    if not line:
+        head = _PATH.sub("(path)", head)
+    text = head + line + caret
+    text = "".join(c if c == "\n" or c.isprintable() else " " for c in text)
+    return text if len(text) <= _MAX_MESSAGE_LENGTH else text[: _MAX_MESSAGE_LENGTH - 1] + "…"
