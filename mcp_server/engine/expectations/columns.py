@@ -128,8 +128,9 @@ def _held(table: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
         return table.select(columns).collect(engine="streaming")
     halves = [table.select(columns[start::2]) for start in (0, 1)]
     with ThreadPoolExecutor(len(halves)) as pool:
-        frames = list(pool.map(lambda half: half.collect(engine="in-memory"), halves))
-    return pl.concat(frames, how="horizontal")
+        frames: list[pl.DataFrame] = list(pool.map(lambda half: half.collect(engine="in-memory"), halves))
+    joined: pl.DataFrame = pl.concat(frames, how="horizontal")
+    return joined
 
 
 def _is_parquet(table: pl.LazyFrame) -> bool:
