@@ -9,7 +9,8 @@ import psycopg
 from mcp_server.errors import PermissionDeniedError, shown
 
 _READS: Final = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, 33}  # 33: SQLITE_RECURSIVE
-_SQLITE_DENIED: Final = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"}
+# printf and format may count to a billion without hearing that they were interrupted
+_SQLITE_DENIED: Final = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "printf", "format"}
 # What reaches out of the database, holds it up, runs text as SQL, or holds passwords: a superuser may use all of it
 _POSTGRESQL_DENIED: Final = re.compile(
     r"\b(pg_read_(binary_)?file|pg_ls_\w+|pg_stat_file|pg_file_\w+|pg_current_logfile|lo_(import|export|get|put|creat\w*|"
