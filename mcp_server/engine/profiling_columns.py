@@ -42,7 +42,7 @@ class ColumnProfile:
         lowest, highest: the extreme different values, the most extreme first.
         lengths: least, mean and greatest number of characters of text.
         order: how values follow each other down the rows, missing ones left out.
-        agreement: the chance that two cells drawn at random agree, missing counted as a value.
+        agreement: the chance that the cells of two different rows agree, missing counted as a value.
     """
 
     name: str
@@ -352,5 +352,7 @@ def _may_be_ordered(head: pl.Series) -> bool:
 
 
 def _agreement(sizes: Array) -> float:
-    shares = sizes / sizes.sum()
-    return float((shares * shares).sum())
+    """Return the share of pairs of different rows that fall into one of the groups of these sizes."""
+    groups = sizes.astype(np.float64)
+    n = float(groups.sum())
+    return float((groups * (groups - 1)).sum() / (n * (n - 1))) if n > 1 else 1.0

@@ -24,6 +24,7 @@ _MAX_KEYS = 5
 _MAX_KEY_PAIRS = 40
 _FIRST_LOOK = 20_000  # rows that refute most pairs
 _NEAR_KEY_SHARE = 0.5
+_KEY_SHARE = 0.9
 _MAX_NEAR_DUPLICATES = 5
 _BEYOND_CHANCE = 5.0  # times as many agreeing pairs as independent columns would give
 _MAX_COMPARED_ROWS = 100_000
@@ -139,7 +140,7 @@ def _all_but_one(
 ) -> list[NearDuplicates]:
     """Compare different rows without one column each: their hash less that column's stands for the rest."""
     found = []
-    for name in table.names if table.n_rows > 1 and len(table.names) > 2 else []:
+    for name in table.names if table.n_rows > 1 and len(table.names) > 1 else []:
         rest = full - _hash(table, name)[rows]
         repeated = np.flatnonzero(_is_repeated(rest))
         if not len(repeated):
@@ -157,10 +158,17 @@ def _all_but_one(
 def _by_chance(
     table: Table, profiles: Mapping[str, ColumnProfile], left_out: Sequence[str], n_rows: int, n_duplicates: int
 ) -> bool:
-    """Return whether so many rows may well agree in the other columns without meaning the same."""
+    """Return whether so many rows may well agree in the other columns without meaning the same.
+
+    They do not where one of the others tells nearly all rows apart, nor where far more agree than independent columns
+    of such values would make agree.
+    """
     if table.n_rows - n_rows - n_duplicates < _NEAR_KEY_SHARE * table.n_rows:
         return True
-    chance = sum(log(max(p.agreement, 1e-300)) for name, p in profiles.items() if name not in left_out)
+    others = [p for name, p in profiles.items() if name not in left_out]
+    if any(p.distinct >= _KEY_SHARE * (table.n_rows - n_duplicates) for p in others):
+        return False
+    chance = sum(log(max(p.agreement, 1e-300)) for p in others)
     expected = 2 * log(table.n_rows) - log(2) + chance
     return log(max(n_rows, 1)) < expected + log(_BEYOND_CHANCE)
 

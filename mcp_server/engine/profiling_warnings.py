@@ -161,6 +161,8 @@ def _is_far(profile: ColumnProfile, value: Any) -> bool:
 def _shape(profile: ColumnProfile) -> Finding | None:
     if profile.skew is None or profile.distinct <= 2 or profile.present < _FEW:
         return None
+    if profile.dtype.is_integer() and profile.distinct == profile.present:
+        return None  # numbers that number the rows have no shape worth a word
     far = profile.outliers or 0
     if abs(profile.skew) >= _SKEWED and isfinite(profile.skew):
         tail = "right" if profile.skew > 0 else "left"
