@@ -1,8 +1,10 @@
 """What is known about both teams before a game: ratings, form and rest.
 
 Form is the mean over a team's last ten games with a result, home and away, within the season: rosters change over the
-summer, and the rating carries what lasts. Before a team's first game of a season its form is missing, after one to
-nine games it is over those. Days of rest are counted within the season too, and are missing at its start.
+summer, and the rating carries what lasts. It belongs to the franchise, as the rating does: two spellings of one team's
+code, where tables of two sources were joined, are one team. Before a team's first game of a season its form is
+missing, after one to nine games it is over those. Days of rest are counted within the season too, and are missing at
+its start.
 
 Only results of earlier dates count. A game on the same date is not known before the game, whatever the order of rows.
 """
@@ -10,6 +12,7 @@ Only results of earlier dates count. A game on the same date is not known before
 import polars as pl
 
 from mcp_server.nba.elo import ELO_COLUMNS, add_elo, home_win
+from mcp_server.nba.franchises import with_franchises
 
 WINDOW = 10
 RATINGS = ("elo_home", "elo_away", "elo_forecast")
@@ -56,9 +59,10 @@ def add_game_features(games: pl.DataFrame) -> pl.DataFrame:
 
 def _form(games: pl.DataFrame) -> pl.DataFrame:
     """Return form and rest for each side of each game, `_row` and `side` naming it."""
+    named = with_franchises(games)
     sides = pl.concat(
-        games.select(
-            "_row", "date", "season", side=pl.lit(side), team=f"{side}_team",
+        named.select(
+            "_row", "date", "season", side=pl.lit(side), team=f"{side}_franchise",
             scored=f"{side}_points", allowed=f"{other}_points",
         )
         for side, other in (("home", "away"), ("away", "home"))

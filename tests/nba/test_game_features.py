@@ -112,3 +112,20 @@ def test_a_result_changes_no_feature_of_its_game_or_an_earlier_one(
 @given(rows=st.integers(0, SEASONS.height))
 def test_later_games_change_nothing_earlier(rows: int) -> None:
     assert add_game_features(SEASONS.head(rows)).equals(FEATURES.head(rows))
+
+
+def test_two_spellings_of_a_teams_code_are_one_team_in_form_and_rating() -> None:
+    games = [
+        ("2015-01-01", "BRK", "CHO", 100, 90),
+        ("2015-01-02", "PHO", "BRK", 95, 90),
+        ("2015-01-05", "BRK", "PHO", None, None),
+    ]
+    theirs = add_game_features(games_table(*games))
+    nbas = games_table(*games[:2], ("2015-01-05", "BKN", "PHX", None, None))
+    told = ["home_team", "away_team", "game_id"]
+    assert add_game_features(nbas).drop(told).equals(theirs.drop(told))
+
+
+def test_codes_that_meet_each_other_are_two_teams() -> None:
+    games = games_table(("2015-01-01", "CHA", "CHO", 100, 90), ("2015-01-02", "CHO", "NYK", None, None))
+    assert add_game_features(games)["home_win_rate_10"].to_list() == [None, 0.0]
