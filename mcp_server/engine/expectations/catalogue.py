@@ -157,6 +157,8 @@ _TYPES: Final = (
     _aggregate(
         "expect_column_kl_divergence_to_be_less_than",
         partition_object=Argument("partition", required=True),
+        min_value=Argument("number"),  # like Great Expectations, which takes the bounds and does not look at them
+        max_value=Argument("number"),
         threshold=Argument("number"),
         tail_weight_holdout=Argument("fraction", default=0.0),
         internal_weight_holdout=Argument("fraction", default=0.0),

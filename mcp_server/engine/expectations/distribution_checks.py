@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, NamedTuple, TypeGuard
 
 import polars as pl
 
@@ -14,6 +14,7 @@ from mcp_server.engine.expectations.tallies import Counted
 
 Arguments = Mapping[str, Any]
 _MOST_PARTS: Final = 1000
+_INFINITE: Final = {"-Infinity": -math.inf, "-inf": -math.inf, "Infinity": math.inf, "inf": math.inf}
 _TOLERANCE: Final = 1e-8  # what NumPy calls close, as Great Expectations checks the weights
 
 
@@ -21,7 +22,8 @@ def partition_fault(partition: Any) -> str | None:
     """Return what keeps `partition` from being an expected distribution; None when nothing does.
 
     It is `{"values": […], "weights": […]}`, or `{"bins": […], "weights": […]}` with one bin edge more than
-    weights and, for what lies outside, `"tail_weights": [below, above]`; all weights sum to 1.
+    weights and, for what lies outside, `"tail_weights": [below, above]`; all weights sum to 1. The first edge may be
+    "-Infinity" and the last "Infinity", as texts: JSON has no infinite numbers.
     """
     if not isinstance(partition, Mapping) or set(partition) - {"values", "bins", "weights", "tail_weights"}:
         return 'an object {"values" or "bins", "weights"}'
@@ -36,9 +38,24 @@ def partition_fault(partition: Any) -> str | None:
     if values is not None:
         listed = isinstance(values, Sequence) and all(isinstance(each, str | int | float) for each in values)
         return None if listed and len(values) == len(weights) and not tails else "given one weight a value"
-    if not _are_numbers(bins) or len(bins) != len(weights) + 1 or len(tails) not in {0, 2}:
+    if not isinstance(bins, Sequence) or isinstance(bins, str) or len(bins) != len(weights) + 1:
         return "given one bin edge more than weights"
-    return None if list(bins) == sorted(set(bins)) else "given bins that increase"
+    edges = edges_of(bins)
+    inner = [each for each in edges if each not in _INFINITE.values()]
+    if (
+        not _are_numbers(inner)
+        or len(tails) not in {0, 2}
+        or any(type(each) is float and math.isinf(each) for each in bins)
+    ):
+        return 'given bins that are numbers, "-Infinity" first or "Infinity" last'
+    if tails and len(inner) < len(edges):
+        return "given no tail_weights where a bin is infinite"
+    return None if edges == sorted(set(edges)) else "given bins that increase"
+
+
+def edges_of(bins: Sequence[Any]) -> list[Any]:
+    """Return the edges of bins as numbers, infinite ones included."""
+    return [_INFINITE.get(each, each) if isinstance(each, str) else each for each in bins]
 
 
 def _are_numbers(values: Any) -> TypeGuard[Sequence[float]]:
@@ -61,6 +78,8 @@ def divergence_check(arguments: Arguments, domain: Domain, position: int) -> Che
         return _by_value(domain.stream(column), dtype, partition, arguments, position)
     if family_of(dtype) != "number":
         raise CannotEvaluateError(f"The column holds {words_for(dtype)}; ranges need numbers.")
+    if not arguments["bucketize_data"]:
+        raise CannotEvaluateError("Ranges need bucketize_data; without it, give values and their weights.")
     return _by_range(domain.values(column), partition, arguments, position)
 
 
@@ -96,7 +115,7 @@ def _columns(partition: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[floa
 
 
 def _by_range(values: pl.Expr, partition: Mapping[str, Any], arguments: Arguments, position: int) -> Check:
-    bins = partition["bins"]
+    bins = edges_of(partition["bins"])
     last = len(bins) - 2
     measures = {
         f"bin|{position}|{index}": ((values >= low) & ((values <= high) if index == last else (values < high))).sum()
@@ -105,32 +124,69 @@ def _by_range(values: pl.Expr, partition: Mapping[str, Any], arguments: Argument
     inside_keys = list(measures)
     below, above, present = (f"{what}|{position}" for what in ("below", "above", "count"))
     measures |= {below: (values < bins[0]).sum(), above: (values > bins[-1]).sum(), present: values.count()}
-    weights, tails = _expected_ranges(partition, arguments)
+    wanted = _expected_ranges(bins, partition, arguments)
+    named = [each for each in bins if math.isfinite(each)]
 
     def conclude(measured: Measured) -> Outcome:
         total = measured[present]
-        shares = [measured[key] / total if total else 0.0 for key in (below, *inside_keys, above)]
-        weighed = shares if total else [None] * len(shares)
-        inside, outside = weighed[1:-1], [weighed[0], weighed[-1]]
+        counts = _Ranges.split(bins, [measured[key] for key in (below, *inside_keys, above)])
+        found = counts.divided_by(total) if total else None
         return _outcome(
-            shares,
-            [tails[0], *weights, tails[1]],
+            found.all if found else [0.0] * len(counts.all),
+            wanted.all,
             arguments["threshold"],
-            {"bins": list(bins), "weights": inside, "tail_weights": outside},
-            {"bins": list(bins), "weights": weights, "tail_weights": tails},
+            {"bins": named} | (found or counts.divided_by(None)).named(),
+            {"bins": named} | wanted.named(),
         )
 
     return Check(measures, conclude)
 
 
-def _expected_ranges(partition: Mapping[str, Any], arguments: Arguments) -> tuple[list[float], list[float]]:
-    """Return the expected weights of the ranges and of the two tails, the holdouts taken out and given away."""
+class _Ranges(NamedTuple):
+    """Figures of the ranges between finite edges and of the two tails, where there are tails."""
+
+    below: tuple[Any, ...]
+    inside: tuple[Any, ...]
+    above: tuple[Any, ...]
+
+    @classmethod
+    def split(cls, bins: Sequence[float], figures: Sequence[Any]) -> "_Ranges":
+        """Return `figures` of what lies below the bins, in each of them and above; an infinite bin is itself a tail."""
+        start = 1 if math.isinf(bins[0]) else 0
+        end = len(figures) - (1 if math.isinf(bins[-1]) else 0)
+        kept = figures[start:end]
+        return cls((kept[0],), tuple(kept[1:-1]), (kept[-1],))
+
+    @property
+    def all(self) -> list[Any]:
+        """All of them in order."""
+        return [*self.below, *self.inside, *self.above]
+
+    def divided_by(self, total: int | None) -> "_Ranges":
+        """Return each as a share of `total`; None as a share of nothing."""
+        return _Ranges(*(tuple(each / total if total else None for each in part) for part in self))
+
+    def named(self) -> dict[str, list[Any]]:
+        """Return them as Great Expectations names them."""
+        return {"weights": list(self.inside), "tail_weights": [*self.below, *self.above]}
+
+
+def _expected_ranges(bins: Sequence[float], partition: Mapping[str, Any], arguments: Arguments) -> _Ranges:
+    """Return the expected weights of the ranges and of the two tails, the holdouts taken out and given away.
+
+    Raises:
+        CannotEvaluateError: a share is held out for tails that do not exist.
+    """
     tail, internal = arguments["tail_weight_holdout"], arguments["internal_weight_holdout"]
+    n_infinite = math.isinf(bins[0]) + math.isinf(bins[-1])
+    if n_infinite == 2 and tail:
+        raise CannotEvaluateError("tail_weight_holdout has no tails to go to: both end bins are infinite.")
     weights = [weight * (1 - tail - internal) for weight in partition["weights"]]
     n_empty = sum(weight == 0 for weight in weights)
     if internal > 0 and n_empty:
         weights = [internal / n_empty if weight == 0 else weight for weight in weights]
-    return weights, list(partition.get("tail_weights") or [tail / 2, tail / 2])
+    tails = list(partition.get("tail_weights") or [tail / (2 - n_infinite) if n_infinite < 2 else 0.0] * 2)
+    return _Ranges.split(bins, [tails[0], *weights, tails[1]])
 
 
 def _outcome(

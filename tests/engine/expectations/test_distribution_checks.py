@@ -1,4 +1,5 @@
 from math import log
+from typing import Any
 
 import polars as pl
 import pytest
@@ -70,3 +71,50 @@ def test_empty_ranges_share_the_internal_holdout():
 def test_a_malformed_distribution_is_refused(partition: object):
     with pytest.raises(InvalidArgumentError, match="partition_object"):
         parse_expectations([{"type": f"expect_{KIND}", "kwargs": {"column": "s", "partition_object": partition}}])
+
+
+@pytest.mark.parametrize(
+    ("partition", "holdout", "expected"),
+    [
+        ({"bins": ["-Infinity", 1, 2, "Infinity"], "weights": [0.4, 0.5, 0.1]}, 0, [0.4, 0.5, 0.1]),
+        ({"bins": ["-Infinity", 1, 2], "weights": [0.5, 0.5]}, 0.2, [0.4, 0.4, 0.2]),
+        ({"bins": [1, 2, "Infinity"], "weights": [0.5, 0.5]}, 0.2, [0.2, 0.4, 0.4]),
+    ],
+)
+def test_infinite_bins_are_the_tails(partition: dict[str, Any], holdout: float, expected: list[float]):
+    outcome = judge(
+        LETTERS, KIND, column="x", partition_object=partition, threshold=10, tail_weight_holdout=holdout
+    )  # observed 0.5 below 1, 0.4 up to 2, 0.1 above
+
+    bins = {"bins": [1, 2]}
+    assert outcome.details["observed_partition"] == bins | {"weights": [0.4], "tail_weights": [0.5, 0.1]}
+    assert outcome.details["expected_partition"] == bins | {
+        "weights": [expected[1]],
+        "tail_weights": [expected[0], expected[2]],
+    }
+    terms = [seen * log(seen / wanted) for seen, wanted in zip([0.5, 0.4, 0.1], expected, strict=True)]
+    assert outcome.observed_value == pytest.approx(sum(terms))
+
+
+@pytest.mark.parametrize(
+    "partition",
+    [
+        {"bins": [0, "Infinity", 2], "weights": [0.5, 0.5]},
+        {"bins": ["-Infinity", 1], "weights": [0.5], "tail_weights": [0.25, 0.25]},
+        {"bins": [0, float("inf")], "weights": [1.0]},
+    ],
+)
+def test_infinite_bins_stand_at_the_ends_and_have_no_further_tails(partition: object):
+    with pytest.raises(InvalidArgumentError, match="partition_object"):
+        parse_expectations([{"type": f"expect_{KIND}", "kwargs": {"column": "x", "partition_object": partition}}])
+
+
+def test_a_holdout_without_tails_and_ranges_without_buckets_cannot_be_judged():
+    everywhere = {"bins": ["-Infinity", 1, "Infinity"], "weights": [0.5, 0.5]}
+
+    held = judge(LETTERS, KIND, column="x", partition_object=everywhere, threshold=1, tail_weight_holdout=0.1)
+    raw = judge(LETTERS, KIND, column="x", partition_object=everywhere, threshold=1, bucketize_data=False)
+
+    assert (held.success, raw.success) == (False, False)
+    assert "tails" in held.message
+    assert "bucketize_data" in raw.message
