@@ -5,6 +5,7 @@ import importlib.util
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from mcp_server import __version__
@@ -86,11 +87,11 @@ class ValidationService:
         document: Mapping[str, Any] = gx_suite if gx_suite is not None else {"expectations": expectations}
         suite = parse_suite(document, name)
         if description is not None:
-            suite = Suite(suite.name, suite.expectations, suite.meta, notes=description)
+            suite = replace(suite, notes=description)
         saved = self._suites.save(name, suite.to_document(), caller)
         count = len(suite.expectations)
         return SuiteResult(
-            summary=f"Suite {saved.ref} holds {count} expectation{_s(count)}.{_foreign_sentence(suite)}",
+            summary=f"Suite {saved.ref} holds {count} expectation{_s(count)}.{_remarks(suite)}",
             name=saved.name,
             version=saved.version,
             expectations=expectation_records(suite.expectations),
@@ -137,7 +138,7 @@ class ValidationService:
                 name=suite.name,
                 version=suite.version,
                 expectations=suite.n_expectations,
-                description=suite.document.get("notes"),
+                description=_as_text(suite.document.get("notes")),
             )
             for suite in page
         ]
@@ -321,9 +322,14 @@ def _require_great_expectations(expectations: Sequence[Expectation], engine: Eng
     )
 
 
-def _foreign_sentence(suite: Suite) -> str:
-    foreign = suite.foreign_types
-    return f" Great Expectations itself will judge {', '.join(foreign)}." if foreign else ""
+def _remarks(suite: Suite) -> str:
+    old, foreign = suite.n_old, suite.foreign_types
+    read = f" {old} written as in Great Expectations 0.x (expectation_type) were read as 1.x (type)." if old else ""
+    return read + (f" Great Expectations itself will judge {', '.join(foreign)}." if foreign else "")
+
+
+def _as_text(notes: Any) -> str | None:
+    return " ".join(notes) if isinstance(notes, list) else notes
 
 
 def _s(count: int) -> str:

@@ -78,6 +78,34 @@ def test_saving_the_same_suite_again_keeps_its_version(parts: Parts):
     assert parts.service.save_suite(caller=ANA, name="suite", expectations=[NOT_NULL]).version == 1
 
 
+def test_expectations_of_the_old_manner_are_read_and_said(parts: Parts):
+    old = {
+        "expectation_suite_name": "theirs",
+        "data_asset_type": None,
+        "ge_cloud_id": None,
+        "evaluation_parameters": {},
+        "expectations": [{"expectation_type": NOT_NULL["type"], "kwargs": NOT_NULL["kwargs"], "meta": {}}],
+        "meta": {"great_expectations_version": "0.18.19"},
+    }
+
+    result = parts.service.save_suite(caller=ANA, name="ours", gx_suite=old)
+
+    assert "1 written as in Great Expectations 0.x" in result.summary
+    assert parts.suites.resolve("ours").document["expectations"][0]["type"] == NOT_NULL["type"]
+
+
+def test_a_refused_argument_is_named_with_its_place_and_a_near_name(parts: Parts):
+    wrong = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "home_points", "min_valu": 3}}
+
+    with pytest.raises(InvalidArgumentError, match=r"expectations\[1\].*min_valu") as caught:
+        parts.save(NOT_NULL, wrong)
+
+    assert "min_value" in caught.value.hint
+    with pytest.raises(InvalidArgumentError, match=r"expectations\[0\].*expect_column_values_to_be_betwen") as caught:
+        parts.save({"type": "expect_column_values_to_be_betwen", "kwargs": {}})
+    assert "expect_column_values_to_be_between" in caught.value.hint
+
+
 @pytest.mark.parametrize("given", [{}, {"expectations": [NOT_NULL], "gx_suite": {"expectations": []}}])
 def test_a_suite_comes_in_one_form(parts: Parts, given: dict[str, Any]):
     with pytest.raises(InvalidArgumentError, match="either expectations or gx_suite"):
@@ -176,7 +204,9 @@ def test_a_validation_whose_report_is_gone_is_made_again(parts: Parts, artifacts
     parts.save(NOT_NULL)
     first = parts.service.validate_dataset(dataset="games", suite="suite")
     page = parts.reports.html(first.report_uri.removeprefix("report://"))
-    artifacts.delete(hashlib.sha256(page.encode()).hexdigest() + ".html")
+    stored = artifacts.where(hashlib.sha256(page.encode()).hexdigest())
+    for path in stored.parent.glob(f"{stored.name}*"):
+        path.unlink()
 
     again = parts.service.validate_dataset(dataset="games", suite="suite")
 

@@ -16,8 +16,11 @@ SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 
 MAX_EXPECTATIONS: Final = 1000
 _MAX_DOCUMENT_CHARACTERS: Final = 1_000_000
-_FIELDS: Final = {"type", "kwargs", "meta", "severity", "id", "notes", "description"}
-_IGNORED_FIELDS: Final = {"rendered_content", "expectation_context", "success_on_last_run"}
+_FIELDS: Final = {"type", "kwargs", "meta", "severity"}
+# What Great Expectations keeps beside; we keep it too, unread.
+_KEPT_FIELDS: Final = {
+    "id", "notes", "description", "rendered_content", "expectation_context", "success_on_last_run", "ge_cloud_id",
+}  # fmt: skip
 _IGNORED_ARGUMENTS: Final = {"batch_id", "result_format", "catch_exceptions", "include_config"}
 _SWITCHED_OFF: Final = {
     "windows",
@@ -30,6 +33,7 @@ _SUITE_FIELDS: Final = {
     "name", "expectation_suite_name", "expectations", "meta", "notes", "id", "suite_parameters",
     "evaluation_parameters", "data_asset_type", "ge_cloud_id",
 }  # fmt: skip
+_READ_FIELDS: Final = {"name", "expectation_suite_name", "expectations", "meta", "notes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Expectation:
         severity: how bad a failure is.
         meta: free notes; `suggest_suite` leaves its evidence here.
         position: its place in the suite, counted from 0.
+        extra: further fields of Great Expectations, such as `id`, `notes` and `rendered_content`, kept unread.
         arguments: the arguments checked, with defaults filled in; empty for types the native engine lacks.
     """
 
@@ -77,12 +82,20 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A named list of expectations."""
+    """A named list of expectations.
+
+    Attributes:
+        notes: a text, or a list of them.
+        extra: further fields of Great Expectations, such as `id`, kept unread.
+        n_old: expectations that were written in the manner of Great Expectations 0.x.
+    """
 
     name: str
     expectations: tuple[Expectation, ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
-    notes: str | None = None
+    notes: Any = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    n_old: int = 0
 
     def to_document(self) -> dict[str, Any]:
         """Return Great Expectations' JSON."""
@@ -91,6 +104,7 @@ class Suite:
             "expectations": [expectation.to_document() for expectation in self.expectations],
             "meta": dict(self.meta),
             "notes": self.notes,
+            **self.extra,
         }
 
     @property
@@ -124,13 +138,21 @@ def parse_suite(document: Mapping[str, Any], name: str | None = None) -> Suite:
     if not isinstance(found, Sequence) or isinstance(found, str):
         raise InvalidArgumentError("A suite's 'expectations' must be a list.", hint="Give a list, even if empty.")
     called = name or document.get("name") or document.get("expectation_suite_name") or "suite"
-    notes = document.get("notes")
     return Suite(
         name=str(called),
         expectations=parse_expectations(found),
         meta=_mapping(document.get("meta"), "The suite's meta"),
-        notes=None if notes is None else str(notes),
+        notes=_notes(document.get("notes")),
+        extra={name: value for name, value in document.items() if name not in _READ_FIELDS},
+        n_old=sum(isinstance(each, Mapping) and "expectation_type" in each for each in found),
     )
+
+
+def _notes(value: Any) -> Any:
+    texts = value if isinstance(value, list) else [value]
+    if value is None or all(isinstance(each, str) for each in texts):
+        return value
+    raise InvalidArgumentError(f"A suite's notes must be text, not {shown(value)}.", hint="Give a text, or a list.")
 
 
 def parse_expectations(documents: Sequence[Any]) -> tuple[Expectation, ...]:
@@ -161,7 +183,7 @@ def _parse_expectation(position: int, document: Any) -> Expectation:
             details={"index": position},
         )
     fields = {("type" if key == "expectation_type" else key): value for key, value in document.items()}
-    unknown = sorted(str(key) for key in set(fields) - _FIELDS - _IGNORED_FIELDS)
+    unknown = sorted(str(key) for key in set(fields) - _FIELDS - _KEPT_FIELDS)
     if unknown:
         raise InvalidArgumentError(
             f"{where} has an unknown field {shown(unknown[0])}.",
@@ -180,7 +202,7 @@ def _parse_expectation(position: int, document: Any) -> Expectation:
         severity=_severity(fields.get("severity"), f"{where} ({name})"),
         meta=_mapping(fields.get("meta"), f"{where} ({name}): meta"),
         position=position,
-        extra={key: fields[key] for key in ("id", "notes", "description") if fields.get(key) is not None},
+        extra={name: value for name, value in fields.items() if name in _KEPT_FIELDS},
         arguments=resolve_arguments(NATIVE[name], kwargs, position) if name in NATIVE else {},
     )
 

@@ -9,6 +9,7 @@ What is left out, each for its reason:
 - a column paired with itself, which it shows twice.
 """
 
+import json
 import warnings
 from dataclasses import replace
 from random import Random
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from mcp_server.engine.expectations.checks import Outcome
 from mcp_server.engine.expectations.evaluation import evaluate
 from mcp_server.engine.expectations.great_expectations_run import judge
-from mcp_server.engine.expectations.suite import parse_expectations
+from mcp_server.engine.expectations.suite import parse_expectations, parse_suite
 from tests.engine.expectations.random_suites import random_frame, random_suite
 
 pytest.importorskip("great_expectations")
@@ -99,3 +100,41 @@ def test_row_conditions_leave_the_rows_that_great_expectations_leaves(condition:
     native, theirs = _condition_rows(condition)
 
     assert native == theirs
+
+
+def _exported(chance: Random) -> dict[str, Any]:
+    """Return a random suite as Great Expectations writes it."""
+    import great_expectations as gx
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    frame = random_frame(chance)
+    members = [
+        ExpectationConfiguration(**each, meta={"owner": "ana"}, notes="why", description="what").to_domain_obj()
+        for each in random_suite(chance, frame, 20)
+    ]
+    suite = gx.ExpectationSuite(name="games", expectations=members, meta={"k": 1}, notes=["a", "b"])
+    gx.get_context(mode="ephemeral").suites.add(suite)  # gives it and its expectations ids
+    suite.render()
+    exported: dict[str, Any] = json.loads(json.dumps(suite.to_json_dict()))
+    return exported
+
+
+def test_suites_of_great_expectations_come_back_as_they_were():
+    for seed in range(10):
+        exported = _exported(Random(seed))
+
+        assert "rendered_content" in exported["expectations"][0]
+        assert parse_suite(exported).to_document() == exported
+
+
+def test_suites_of_ours_are_read_by_great_expectations():
+    import great_expectations as gx
+
+    chance = Random(5)
+    ours = parse_suite({"name": "games", "expectations": random_suite(chance, random_frame(chance), 40)}).to_document()
+
+    suite = gx.ExpectationSuite(**ours)
+
+    assert [each["type"] for each in suite.to_json_dict()["expectations"]] == [
+        each["type"] for each in ours["expectations"]
+    ]
