@@ -90,5 +90,3 @@ def _tell(found: FoundGames, n_rows: int, asked: date, left_out: dict[str, list[
                 None, "games_left_out", f"{counted(len(numbers), 'game')} left out that {reason}: {listed(numbers)}."
             )
         )
-    if games.is_empty():
-        found.findings.append(Finding(None, "no_games", f"There are no games on {asked}: the dataset has no rows."))

@@ -62,7 +62,7 @@ class NbaSources:
         Raises:
             InvalidArgumentError: there is no such source, or an option is wrong.
             FailedPreconditionError: the package that it needs is not installed.
-            NotFoundError: NBA.com has no games of that season.
+            NotFoundError: NBA.com has no games of that season or day.
             UnavailableError: NBA.com does not answer in time, refuses, or answers with something else.
         """
         name = source.strip().lower().rstrip("/")
@@ -152,7 +152,13 @@ class NbaSources:
         require_options(f"{SCHEDULE}DATE", {"refresh": bool}, options)
         day = self._today() if written == "today" else _day_of(written)
         arguments = {"day": day.isoformat(), "refresh": options.get("refresh", False)}
-        return self._ask("bring_day", f"{SCHEDULE}{day.isoformat()}", arguments, output, progress)
+        brought = self._ask("bring_day", f"{SCHEDULE}{day.isoformat()}", arguments, output, progress)
+        if not brought.details["games"]:
+            left_out = " ".join(finding.message for finding in brought.findings)
+            raise NotFoundError(
+                "slate of NBA games", day.isoformat(), hint=f"NBA.com lists none for that day. {left_out}".strip()
+            )
+        return brought
 
     def _ask(
         self, function: str, source: str, arguments: Mapping[str, Any], output: Path, progress: Progress

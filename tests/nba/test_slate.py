@@ -64,7 +64,7 @@ def test_what_is_no_game_of_the_slate_is_left_out_and_told() -> None:
 def test_a_day_without_games_is_a_table_without_rows() -> None:
     found = day_games(_answer(), DAY)
     assert found.games.is_empty()
-    assert [finding.code for finding in found.findings] == ["no_games"]
+    assert found.notes == ["NBA.com lists 0 games on 2026-11-23, 0 of them without a result yet"]
 
 
 @pytest.mark.parametrize(

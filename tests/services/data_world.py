@@ -33,14 +33,16 @@ class DataWorld:
         return self.users
 
 
-def make_world(database: Database, artifacts: ArtifactStore, clock: ManualClock, root: Path) -> DataWorld:
+def make_world(
+    database: Database, artifacts: ArtifactStore, clock: ManualClock, root: Path, nba_com: NbaSettings | None = None
+) -> DataWorld:
     """Join the parts; `root` is where sources may lie."""
     limits = LimitSettings()
     datasets = DatasetStore(database, artifacts, clock)
     reports = ReportStore(database, artifacts, clock)
     users: list[str] = []
     sources = SourceFiles([root.resolve()], limits)
-    nba = NbaSources(settings=NbaSettings(), limits=limits, clock=clock, cache=root / "cache")
+    nba = NbaSources(settings=nba_com or NbaSettings(), limits=limits, clock=clock, cache=root / "cache")
     service = DataService(
         datasets=datasets,
         artifacts=artifacts,
