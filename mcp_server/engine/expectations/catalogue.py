@@ -55,7 +55,7 @@ _NAME: Final = Argument("column", required=True)
 _CONDITION: Final = {
     "row_condition": Argument("condition"),
     "condition_parser": Argument(
-        "choice", choices=("great_expectations", "great_expectations__experimental__", "pandas")
+        "choice", choices=("great_expectations", "great_expectations__experimental__", "pandas", "spark")
     ),
 }
 _MOSTLY: Final = {"mostly": Argument("fraction", default=1.0)}

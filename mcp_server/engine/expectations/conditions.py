@@ -5,11 +5,17 @@
     condition  = and_part { ("or" | "|" | "||") and_part }
     and_part   = unit { ("and" | "&" | "&&") unit }
     unit       = ["not" | "~"] ( "(" condition ")" | comparison )
-    comparison = column ".notnull()" | column ".isnull()" | column operator literal | column ["not"] "in" list
+    comparison = operand operator operand { operator operand }
+               | column ( ".notnull()" | ".isnull()" | "is" ["not"] "null" )
+               | column ( ["not"] "in" | "==" | "!=" ) list
+               | column ["not"] "between" literal "and" literal
+    operator   = "==" | "=" | "!=" | "<>" | "<" | "<=" | ">" | ">="
+    operand    = column | literal
     column     = col("name") | name | `name`
     literal    = number | "text" | 'text' | True | False | date("…")
 
-The objects that Great Expectations 1.x writes (`{"column": {"name"}, "operator", "parameter"}`) are read too.
+That is what pandas' `query` and Spark's SQL share with it. The objects that Great Expectations 1.x writes
+(`{"type", "column": {"name"}, "operator", "parameter"}`) are read too.
 """
 
 import re
@@ -30,7 +36,7 @@ _TOKEN: Final = re.compile(
     | (?P<text>"[^"]*"|'[^']*')
     | (?P<quoted>`[^`]+`)
     | (?P<method>\.\s*(?:notnull|notna|isnull|isna|notNull|isNull)\s*\(\s*\))
-    | (?P<operator>==|!=|<=|>=|<|>)
+    | (?P<operator>==|!=|<>|<=|>=|<|>|=)
     | (?P<logic>&&|\|\||&|\||~)
     | (?P<mark>[()\[\],])
     | (?P<word>[^\W\d]\w*)
@@ -50,6 +56,15 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Alignment:
+    """A column against another one of the same row."""
+
+    column: str
+    operator: Operator
+    other: str
+
+
+@dataclass(frozen=True, slots=True)
 class Nullity:
     """Whether a column is missing."""
 
@@ -65,14 +80,26 @@ class Combination:
     parts: tuple["Condition", ...]
 
 
-Condition = Comparison | Nullity | Combination
+Condition = Comparison | Alignment | Nullity | Combination
 
 
 def columns_of(condition: Condition) -> tuple[str, ...]:
     """Return the columns that a condition looks at."""
     if isinstance(condition, Combination):
         return tuple(name for part in condition.parts for name in columns_of(part))
-    return (condition.column,)
+    return (condition.column, condition.other) if isinstance(condition, Alignment) else (condition.column,)
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A column where it is an operand."""
+
+    name: str
+
+
+_FLIPPED: Final[Mapping[Operator, Operator]] = {
+    "==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<=",
+}  # fmt: skip
 
 
 def parse_condition(given: Any) -> Condition:
@@ -166,18 +193,63 @@ class _Parser:
         return Combination("not", (condition,)) if negations % 2 else condition
 
     def _comparison(self) -> Condition:
-        column = self._column()
+        first = self._operand()
+        if self._peek()[0] == "operator":
+            return self._chain(first)
+        if not isinstance(first, _Name):
+            raise self._wrong("a comparison")
         kind, text = self._peek()
         if kind == "method":
             self._next += 1
-            return Nullity(column, is_null="isn" in text.lower())
-        if kind == "operator":
-            self._next += 1
-            return Comparison(column, _operator(text), self._literal())
+            return Nullity(first.name, is_null="isn" in text.lower())
+        if self._take("is"):
+            negated = self._take("not")
+            self._expect("null")
+            return Nullity(first.name, is_null=not negated)
         negated = self._take("not")
         if self._take("in"):
-            return Comparison(column, "not in" if negated else "in", self._list())
+            return Comparison(first.name, "not in" if negated else "in", self._list())
+        if self._take("between"):
+            return self._between(first.name, negated=negated)
         raise self._wrong("a comparison")
+
+    def _chain(self, left: Any) -> Condition:
+        """Read `1 < a <= b` as `1 < a and a <= b`."""
+        parts: list[Condition] = []
+        while self._peek()[0] == "operator":
+            operator = _operator(self._peek()[1])
+            self._next += 1
+            if isinstance(left, _Name) and self._peek()[1] in {"[", "("} and operator in {"==", "!="}:
+                parts.append(Comparison(left.name, "in" if operator == "==" else "not in", self._list()))
+                break
+            right = self._operand()
+            parts.append(self._joined(left, operator, right))
+            left = right
+        return parts[0] if len(parts) == 1 else Combination("and", tuple(parts))
+
+    def _joined(self, left: Any, operator: Operator, right: Any) -> Condition:
+        if isinstance(left, _Name) and isinstance(right, _Name):
+            return Alignment(left.name, operator, right.name)
+        if isinstance(left, _Name):
+            return Comparison(left.name, operator, right)
+        if isinstance(right, _Name):
+            return Comparison(right.name, _FLIPPED[operator], left)
+        raise self._wrong("a column")
+
+    def _between(self, column: str, *, negated: bool) -> Condition:
+        low = self._literal()
+        self._expect("and")
+        inside = Combination("and", (Comparison(column, ">=", low), Comparison(column, "<=", self._literal())))
+        return Combination("not", (inside,)) if negated else inside
+
+    def _operand(self) -> Any:
+        """Return a column's name or a literal."""
+        kind, text = self._peek()
+        following = self._tokens[self._next + 1][1] if self._next + 1 < len(self._tokens) else ""
+        is_date = text == "date" and following == "("
+        if kind in {"number", "text"} or (kind == "word" and (text.lower() in {"true", "false"} or is_date)):
+            return self._literal()
+        return _Name(self._column())
 
     def _column(self) -> str:
         kind, text = self._peek()
@@ -224,6 +296,7 @@ class _Parser:
 
 
 def _operator(text: str) -> Operator:
+    text = {"=": "==", "<>": "!="}.get(text, text)
     for operator in ("==", "!=", "<", "<=", ">", ">=", "in", "not in"):
         if text == operator:
             return operator

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from mcp_server.engine.expectations.conditions import Combination, Comparison, Condition, Nullity
+from mcp_server.engine.expectations.conditions import Alignment, Combination, Comparison, Condition, Nullity
 from mcp_server.errors import shown
 
 Family = Literal["number", "flag", "text", "date", "moment", "other"]
@@ -216,7 +216,23 @@ def condition_expression(condition: Condition, schema: pl.Schema) -> pl.Expr:
     column = pl.col(condition.column)
     if isinstance(condition, Nullity):
         return column.is_null() if condition.is_null else column.is_not_null()
+    if isinstance(condition, Alignment):
+        other = require_column(schema, condition.other)
+        if not share_order(dtype, other):
+            raise CannotEvaluateError(
+                f"The row condition compares {words_for(dtype)} with {words_for(other)}: {condition.column}, "
+                f"{condition.other}."
+            )
+        return _compared(ordered(column, dtype), condition.operator, ordered(pl.col(condition.other), other))
     return _comparison(condition, column, dtype)
+
+
+def _compared(left: pl.Expr, operator: str, right: pl.Expr) -> pl.Expr:
+    """Compare, a missing value being unequal to everything and in no order with it."""
+    if operator == "!=":
+        return (left == right).fill_null(value=False).not_()
+    compared = {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right, "==": left == right}
+    return compared[operator].fill_null(value=False)
 
 
 def _comparison(condition: Comparison, column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
@@ -226,7 +242,4 @@ def _comparison(condition: Comparison, column: pl.Expr, dtype: pl.DataType) -> p
         found = members(condition.value if listed else [condition.value], dtype)
         is_member = column.is_in(found.implode()).fill_null(value=False)
         return is_member if operator in {"in", "=="} else is_member.not_()
-    value = literal(condition.value, dtype)
-    left = ordered(column, dtype)
-    compared = {"<": left < value, "<=": left <= value, ">": left > value, ">=": left >= value}[operator]
-    return compared.fill_null(value=False)
+    return _compared(ordered(column, dtype), operator, literal(condition.value, dtype))

@@ -6,7 +6,7 @@ from mcp_server.engine.expectations.literals import CannotEvaluateError, conditi
 from mcp_server.errors import InvalidArgumentError
 
 FRAME = pl.DataFrame(
-    {"a": [1, 2, 3, None], "s": ["x", "y", None, "x"], "my col": [True, False, True, None]}
+    {"a": [1, 2, 3, None], "b": [1, 1, 3, 4], "s": ["x", "y", None, "x"], "my col": [True, False, True, None]}
 ).with_columns(d=pl.date(2020, 1, 1) + pl.duration(days=pl.int_range(4)))
 
 
@@ -30,6 +30,20 @@ def _rows(condition: object) -> list[int]:
         ("`my col` == True", [0, 2]),
         ('col("d") > date("2020-01-02")', [2, 3]),
         ("a > 1.5 & a < 2.5", [1]),
+        ("2 <= a", [1, 2]),
+        ("1 < a <= 3", [1, 2]),
+        ("a == b", [0, 2]),
+        ("a != b", [1, 3]),
+        ("1 < a > b", [1]),
+        ("a == a", [0, 1, 2]),
+        ("a == [1, 3]", [0, 2]),
+        ("a != [1, 3]", [1, 3]),
+        ("a IS NOT NULL AND s <> 'x'", [1, 2]),
+        ("s is null", [2]),
+        ("a = 1", [0]),
+        ("a between 2 and 3 and b = 1", [1]),
+        ("a not between 2 and 3", [0, 3]),
+        ('col("d") >= date("2020-01-02") and date("2020-01-04") > d', [1, 2]),
         ({"column": {"name": "a"}, "operator": ">", "parameter": 2}, [2]),
         ({"column": {"name": "s"}, "is_null": True}, [2]),
         ({"column": {"name": "a"}, "operator": "NOT_IN", "parameter": [1]}, [1, 2, 3]),
@@ -54,7 +68,11 @@ def test_conditions_choose_rows(condition: object, rows: list[int]):
         '__import__("os").system("x")',
         "a",
         "a ==",
-        "a == b",
+        "1 == 1",
+        "a == b == ",
+        "a is 3",
+        "a between 1",
+        "'x' in [1]",
         "(a == 1",
         "a == 1 a == 2",
         "a.apply(f)",
