@@ -17,7 +17,6 @@ from mcp_server.results.data import (
     ExportResult,
     QueryResult,
     ReportText,
-    SourceItem,
     SourcePage,
 )
 from mcp_server.results.wording import counted
@@ -34,6 +33,7 @@ from mcp_server.services.data_wording import (
 from mcp_server.services.importing import Importing
 from mcp_server.services.paging import after_of, cursor_of, fitting
 from mcp_server.services.report_text import report_text
+from mcp_server.services.source_listing import source_page
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.datasets import DatasetStore, DatasetVersion, parse_reference, require_columns, require_name
 from mcp_server.stores.exports import ExportFormat, Exports
@@ -115,25 +115,8 @@ class DataService:
         return written_result(version, created, brought.opening, brought.findings)
 
     def list_sources(self, *, limit: int = 50, cursor: str | None = None) -> SourcePage:
-        """List the files below the data roots that can be imported, and what is always there."""
-        files = self._sources.listed(limit + 1, after_of(cursor))
-        items = [
-            SourceItem(source=visible_text(f.source, 500), kind="file", bytes=f.size_bytes, modified=f.modified)
-            for f in files[:limit]
-        ]
-        items = fitting(items)
-        more = len(files) > len(items) or len(items) == limit
-        others = [
-            SourceItem(source=visible_text(o.source, 500), kind=o.kind, bytes=o.size_bytes, modified=o.modified)
-            for o in self._importing.listed()
-        ]
-        page = [*items, *([] if more else others)]
-        follow = "; more follow" if more else f"; beside them {', '.join(other.source for other in others[:10])}"
-        return SourcePage(
-            summary=f"{counted(len(items), 'file')} on this page{follow}.",
-            items=page,
-            next_cursor=cursor_of(files[len(items) - 1].source) if more else None,
-        )
+        """List the files below the data roots, then connections, buckets, hosts and what is always there."""
+        return source_page(self._sources, self._importing, limit=limit, cursor=cursor)
 
     # Looking -------------------------------------------------------------------------------------------------
 

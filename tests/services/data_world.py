@@ -1,6 +1,6 @@
 """A data service on real stores in a temporary folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from mcp_server.stores.queries import DatasetQueries
 from mcp_server.stores.reports import ReportStore
 from mcp_server.stores.s3 import Buckets
 from mcp_server.stores.sources import SourceFiles
+from mcp_server.stores.sources_reader import SourceReader
 
 
 @dataclass
@@ -34,9 +35,15 @@ class DataWorld:
 
 
 def make_world(
-    database: Database, artifacts: ArtifactStore, clock: ManualClock, root: Path, nba_com: NbaSettings | None = None
+    database: Database,
+    artifacts: ArtifactStore,
+    clock: ManualClock,
+    root: Path,
+    nba_com: NbaSettings | None = None,
+    remote: Mapping[str, SourceReader] | None = None,
+    buckets: Buckets | None = None,
 ) -> DataWorld:
-    """Join the parts; `root` is where sources may lie."""
+    """Join the parts; `root` is where sources may lie, `remote` reads those that are no files, by scheme."""
     limits = LimitSettings()
     datasets = DatasetStore(database, artifacts, clock)
     reports = ReportStore(database, artifacts, clock)
@@ -48,8 +55,8 @@ def make_world(
         artifacts=artifacts,
         reports=reports,
         sources=sources,
-        importing=Importing(sources, {"nba": nba}),
-        exports=Exports(sources, Buckets(S3Settings(), RemoteSettings()), artifacts),
+        importing=Importing(sources, {"nba": nba, **(remote or {})}),
+        exports=Exports(sources, buckets or Buckets(S3Settings(), RemoteSettings()), artifacts),
         queries=DatasetQueries(datasets, artifacts, limits),
         users_of=lambda refs: list(users),
     )
