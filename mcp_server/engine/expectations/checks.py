@@ -1,5 +1,8 @@
 """The intermediate form: what one expectation asks of the fused scan, and how its result follows."""
 
+import json
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -43,15 +46,26 @@ class Outcome:
     details: Mapping[str, Any] = field(default_factory=dict)
     message: str = ""
 
+    @property
+    def partial_unexpected_counts(self) -> list[dict[str, Any]] | None:
+        """How often each of the first unexpected values is among them, the most frequent first, then by value."""
+        if self.partial_unexpected_list is None:
+            return None
+        values = [list(each.values()) if isinstance(each, dict) else each for each in self.partial_unexpected_list]
+        shown = {json.dumps(each): each for each in values}
+        common = Counter(map(json.dumps, values)).most_common()
+        try:
+            ranked = sorted(common, key=lambda each: (-each[1], _as_missing(shown[each[0]])))
+        except TypeError:  # texts among numbers
+            ranked = sorted(common, key=lambda each: (-each[1], each[0]))
+        return [{"value": shown[key], "count": count} for key, count in ranked]
 
-def outcome_of(document: Mapping[str, Any]) -> Outcome:
-    """Return the outcome that `dataclasses.asdict` wrote, once it came back from JSON."""
-    listed = {
-        name: tuple(document[name])
-        for name in ("partial_unexpected_list", "partial_unexpected_index_list")
-        if document[name] is not None
-    }
-    return Outcome(**{**document, **listed})
+
+def _as_missing(value: Any) -> Any:
+    """Return a value as pandas sorts it: what is missing is no number, which is neither less nor more than others."""
+    if isinstance(value, list):
+        return tuple(_as_missing(each) for each in value)
+    return math.nan if value is None else value
 
 
 @dataclass(frozen=True, slots=True)
