@@ -16,7 +16,7 @@ _CALLS: Final = re.compile(
     r"read_\w+|parquet_\w+|duckdb_\w+|pragma_\w+|\w+_scan|pg_get_\w+|sqlite_\w+|postgres_\w+|mysql_\w+|test_\w+"
     r"|\w*external_resource\w*|(en|dis)able_\w+|(force_)?checkpoint|load_\w+|st_read\w*|iceberg_\w+|delta_\w+|http\w*"
     r"|arrow_scan_dumb|query|query_table|json_execute_serialized_sql|python_map_function|glob|sniff_csv|getenv"
-    r"|current_setting|which_secret|write_log|truncate_duckdb_logs|add_parquet_key|copy_database|sleep_ms"
+    r"|current_setting|which_secret|write_log|truncate_duckdb_logs|add_parquet_key|copy_database|(pg_)?sleep\w*"
 )
 _RELATIONS: Final = re.compile(
     r"duckdb_\w+|pragma_database_list|sqlite_(temp_)?(master|schema)"
