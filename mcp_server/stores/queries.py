@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcp_server.errors import InvalidArgumentError, UnavailableError
+from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from mcp_server.runtime.child import never_cancelled, run_in_child
 from mcp_server.settings import LimitSettings
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.datasets import DatasetStore, DatasetVersion
 
 _MAX_SQL_LENGTH = 100_000
+_MAX_TABLES = 200  # that SHOW TABLES lists
+_SHOW_TABLES = re.compile(r"\s*SHOW\s+(ALL\s+)?TABLES\b", re.IGNORECASE)
 _KILL_AFTER_S = 5.0  # beyond the time of the query: to start, and to hand over
 _MAX_AT_ONCE = 4  # in this process
 _LONGEST_WAIT_S = 10.0
@@ -73,6 +75,8 @@ class DatasetQueries:
             )
         words = set(re.findall(r"[a-z][a-z0-9_-]*(?:@[0-9]+)?", sql.lower()))
         words |= {part for word in words for part in re.findall(r"[a-z][a-z0-9_]*", word)}
+        if _SHOW_TABLES.match(sql):
+            return {version.name: version for version in self._datasets.latest(_MAX_TABLES)}
         known = set(self._datasets.names())
         found = {word for word in words if word.partition("@")[0] in known}
         return {word: self._datasets.resolve(word) for word in sorted(found)}
@@ -95,13 +99,16 @@ class DatasetQueries:
                 "timeout_s": limits.query_timeout_s,
                 "spill": str(spill),
             }
-            return run_in_child(
-                "mcp_server.stores.locked_sql:run_query",
-                arguments | request,
-                memory_bytes=limits.query_memory_bytes + _CHILD_BASE_BYTES,
-                timeout_s=limits.query_timeout_s + _KILL_AFTER_S,
-                cancelled=cancelled,
-            )
+            try:
+                return run_in_child(
+                    "mcp_server.stores.locked_sql:run_query",
+                    arguments | request,
+                    memory_bytes=limits.query_memory_bytes + _CHILD_BASE_BYTES,
+                    timeout_s=limits.query_timeout_s + _KILL_AFTER_S,
+                    cancelled=cancelled,
+                )
+            except ResourceExhaustedError as refusal:
+                raise _of_the_query(refusal, limits) from refusal
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -114,3 +121,15 @@ class DatasetQueries:
             yield
         finally:
             self._turns.release()
+
+
+def _of_the_query(refusal: ResourceExhaustedError, limits: LimitSettings) -> ResourceExhaustedError:
+    """Return the error in the words of queries, where the child was killed before it could say so itself."""
+    if "NBA_MCP_LIMITS__" in refusal.hint and "CHILD" not in refusal.hint:
+        return refusal
+    return ResourceExhaustedError(
+        f"The query took more than its limits of {limits.query_timeout_s:g} s and "
+        f"{limits.query_memory_bytes // 1024**2} MiB of memory and was stopped.",
+        hint="Filter or aggregate, or raise NBA_MCP_LIMITS__QUERY_TIMEOUT_S or NBA_MCP_LIMITS__QUERY_MEMORY_BYTES.",
+        details={"reason": refusal.message},
+    )

@@ -23,6 +23,7 @@ _MISSING_TABLE: Final = re.compile(r"Table with name (.+?) does not exist")
 _MISSING_COLUMN: Final = re.compile(r'column "(.+?)" not found|does not have a column named "(.+?)"', re.DOTALL)
 _EXTENSION: Final = re.compile(r"exists in the \w+ extension|[Ee]xtension \"?\w+\"? (is|has) not|autoload")
 _OTHER_NAMES: Final = re.compile(r"\n(Did you mean|Candidate (bindings|tables|functions):)[^\n]*(\n\t[^\n]*)*")
+_SETTINGS: Final = re.compile(r" Use \"?SET [^\n]*")
 _FOREIGN_WORDS: Final = re.compile(r"pg_|duckdb_|sqlite_|information_schema|pragma_")
 
 
@@ -111,6 +112,7 @@ def _without_paths(message: str, paths: Sequence[str]) -> str:
         message = message.replace(path, "(dataset)")
     head, line, caret = message.partition("\n\nLINE ")
     head = head.split("\n\nPossible solutions")[0]
+    head = _SETTINGS.sub("", head)
     head = _OTHER_NAMES.sub(lambda match: "" if _FOREIGN_WORDS.search(match[0]) else match[0], head)
     if not line:
         head = _PATH.sub("(path)", head)

@@ -106,12 +106,89 @@ def test_plain_analytics_work(queries: DatasetQueries, sql: str, rows: list[list
         "CALL pragma_version()",
         "CHECKPOINT",
         "USE memory",
+        "UPDATE EXTENSIONS",
+        "EXPLAIN ANALYZE SELECT * FROM games",
+        "PREPARE p AS SELECT 1",
+        "/* SELECT */ COPY games TO '/tmp/nba-mcp-escaped.csv'",
+        "SELECT current_setting('temp_directory')",
+        "SELECT \"CURRENT_SETTING\" /* a */ ('temp_directory')",
+        "SELECT * FROM duckdb_settings()",
+        "SELECT sql FROM duckdb_views() WHERE view_name = 'games'",
+        "SELECT view_definition FROM information_schema.views",
+        "SELECT definition FROM pg_views",
+        "SELECT * FROM pg_catalog.pg_views",
+        "FROM sqlite_master",
+        "SELECT * FROM query('SELECT current_setting(''temp_directory'')')",
+        "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
+        "SELECT * FROM sqlite_scan('/tmp/x', 'y')",
+        "SELECT * FROM pandas_scan(1)",
+        "SELECT getenv('HOME')",
+        "SELECT sleep_ms(60000)",
+        "SELECT 1 WHERE 1 = (SELECT pg_sleep(60))",
+        "PIVOT (FROM '/etc/passwd') ON x",
+        "SELECT * FROM 's3://bucket/a.parquet'",
+        "SELECT st_read('x')",
     ],
 )
 def test_what_reaches_outside_or_writes_is_denied(queries: DatasetQueries, sql: str) -> None:
     with pytest.raises(PermissionDeniedError):
         queries.select(sql, 10)
     assert not Path("/tmp/nba-mcp-escaped.csv").exists()
+
+
+def test_names_of_the_system_may_be_columns_and_text(datasets: DatasetStore, queries: DatasetQueries) -> None:
+    frame = pl.DataFrame({"pg_points": [1], "pg_type": ["a"], "query": [2]})
+    datasets.write("guards", frame, source="a test", lineage={}, caller=SYSTEM)
+    sql = "SELECT pg_points, pg_type, query, 'read_csv(1) duckdb_settings()' AS t FROM guards -- pg_views"
+    assert queries.select(sql, 1).rows == [[1, "a", 2, "read_csv(1) duckdb_settings()"]]
+
+
+def test_show_tables_lists_the_datasets(queries: DatasetQueries) -> None:
+    assert queries.select("show tables", 10).rows == [["games"], ["nba-teams"]]
+
+
+@pytest.mark.parametrize(
+    ("expression", "dtype", "cell"),
+    [
+        ("INTERVAL '3 months 2 days 5 seconds'", "Interval", "3 months 2 days 00:00:05"),
+        ("12345678901234567890.125::DECIMAL(38,3)", "Decimal", "12345678901234567890.125"),
+        ("170141183460469231731687303715884105727::HUGEINT", "Int128", "170141183460469231731687303715884105727"),
+        ("340282366920938463463374607431768211455::UHUGEINT", "UInt128", "340282366920938463463374607431768211455"),
+        ("TIMESTAMP '2024-01-02 03:04:05.5'", "Datetime", "2024-01-02T03:04:05.5"),
+        ("TIMESTAMPTZ '2024-01-02 03:04:05+02'", "Datetime[UTC]", "2024-01-02T01:04:05+00:00"),
+        ("'infinity'::TIMESTAMP", "Datetime", "infinity"),
+        ("DATE '20240-01-01'", "Date", "20240-01-01"),
+        ("TIME '01:02:03.5'", "Time", "01:02:03.5"),
+        ("'\\xAA\\x00a'::BLOB", "Binary", "3 bytes: aa0061"),
+        ("'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::UUID", "UUID", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ("'a'::ENUM('a', 'b')", "Enum", "a"),
+        ("{'a': 1, 'b': {'c': INTERVAL 1 DAY}}", "Struct", {"a": 1, "b": {"c": "1 day"}}),
+        ("MAP {'k': 'nan'::DOUBLE}", "Map", {"k": None}),
+        ("range(23)", "List", [*range(20), "… 3 more"]),
+        ("[1, 2]::INT[2]", "Array", [1, 2]),
+        ("'0101'::BIT", "Bit", "0101"),
+        ("'{\"a\": 1}'::JSON", "String", '{"a": 1}'),
+        ("union_value(x := 1)", "Union", {"x": 1}),
+        ("NULL", "Null", None),
+        ("'inf'::DOUBLE", "Float64", None),
+        ("repeat('x', 5000)", "String", "x" * 199 + "…"),
+    ],
+)
+def test_a_column_of_any_type_is_shown(queries: DatasetQueries, expression: str, dtype: str, cell: object) -> None:
+    answer = queries.select(f"SELECT {expression} AS c", 1)
+    assert (answer.dtypes, answer.rows) == ([dtype], [[cell]])
+
+
+def test_near_columns_and_quotes_are_told(queries: DatasetQueries) -> None:
+    for sql, hint in (
+        ("SELECT pionts FROM games", "Close columns: 'points'."),
+        ("SELECT g.teem FROM games g", "'team'"),
+        ("SELECT count(*) FROM games@1", 'Put the name in double quotes: "games@1".'),
+        ("SELECT count(*) FROM nba-teams", '"nba-teams"'),
+    ):
+        with pytest.raises(InvalidArgumentError) as refusal:
+            queries.select(sql, 1)
+        assert hint in refusal.value.hint
 
 
 def test_python_variables_are_out_of_reach(queries: DatasetQueries) -> None:
@@ -176,11 +253,38 @@ def test_a_name_that_is_no_table_of_the_statement_was_not_read(queries: DatasetQ
     assert [version.ref for version in queries.materialise(sql, tmp_path / "out")] == ["nba-teams@1"]
 
 
-@pytest.mark.parametrize("sql", ["SELECT 1 a, 2 a", "SELECT [1, 2] a"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1 a, 2 a",
+        "SELECT [1, 2] a",
+        "SELECT INTERVAL 1 DAY a",
+        "SELECT 'a'::BLOB a",
+        "SELECT {'x': 1} a",
+        "SELECT 'infinity'::DATE a",
+        "SELECT TIMESTAMP '20240-01-01' a",
+        "SELECT 170141183460469231731687303715884105727 a",
+    ],
+)
 def test_materialise_refuses_what_is_no_plain_table(queries: DatasetQueries, tmp_path: Path, sql: str) -> None:
     with pytest.raises(LifecycleError) as refusal:
         queries.materialise(sql, tmp_path / "out")
     assert refusal.value.code == "invalid_argument"
+    assert refusal.value.hint
+
+
+def test_materialise_brings_types_to_those_of_datasets(queries: DatasetQueries, tmp_path: Path) -> None:
+    sql = """SELECT sum(id) AS s, 1.5::DECIMAL(9,2) AS d, 7::DECIMAL(9,0) AS w, 'a'::ENUM('a') AS e, NULL AS n,
+             uuid() IS NOT NULL AS b, TIMESTAMPTZ '2024-01-02 03:04:05+02' AS t, DATE '0001-01-01' AS first,
+             'nan'::DOUBLE AS x, TIMESTAMP_NS '2024-01-02 03:04:05.123456' AS ns FROM games"""
+    queries.materialise(sql, tmp_path / "out")
+    written = pl.read_parquet(tmp_path / "out")
+    assert [str(dtype) for dtype in written.dtypes] == [
+        "Int64", "Float64", "Int64", "String", "String", "Boolean", "Datetime(time_unit='us', time_zone='UTC')", "Date",
+        "Float64", "Datetime(time_unit='us', time_zone=None)",
+    ]  # fmt: skip
+    assert written.row(0)[:6] == (10, 1.5, 7, "a", None, True)
+    assert written["x"].item() is None
 
 
 def test_materialise_refuses_more_rows_than_the_limit(
