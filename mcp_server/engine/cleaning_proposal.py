@@ -20,6 +20,7 @@ from mcp_server.engine.profiling_rows import NearDuplicates, repeated_rows
 from mcp_server.engine.profiling_table import Table as ProfiledTable
 from mcp_server.engine.profiling_text import text_findings
 from mcp_server.errors import InvalidArgumentError, shown
+from mcp_server.results.wording import counted
 
 _MOST_FINDINGS = 8  # of one kind
 _FEW_VALUES = 10
@@ -54,7 +55,7 @@ def propose(frame: pl.DataFrame | pl.LazyFrame) -> Proposal:
         counts = text_counts(column) if column.dtype == pl.String else None
         profiles[name] = describe_column(column, counts)
         if column.dtype == pl.String and profiles[name].distinct > 1:
-            findings += [each for each in text_findings(column, counts) if each.code not in _SETTLED]
+            findings += _texts_left(text_findings(column, counts))
     repeated = repeated_rows(profiled, profiles)
     if repeated.duplicate_rows:
         reason = f"{repeated.duplicate_rows:,} of {table.n_rows:,} rows repeat an earlier one in every column."
@@ -82,18 +83,25 @@ def _trims(texts: Mapping[str, TextColumn]) -> list[Step]:
         return []
     n_cells = sum(text.padded for text in padded.values())
     first = next(iter(padded.values())).padded_examples
-    reason = f"{n_cells:,} cells of {len(padded)} columns have spaces around their value, such as {first}."
+    cells = f"{counted(n_cells, 'cell')} of {counted(len(padded), 'column')}"
+    reason = f"Spaces around the value in {cells}, such as {first}."
     return [Step("trim", tuple(padded), {}, reason)]
 
 
 def _replacements(texts: Mapping[str, TextColumn]) -> list[Step]:
-    steps = []
+    """Return one step for all columns that have the same words for missing."""
+    alike: dict[tuple[str, ...], list[str]] = {}
     for name, text in texts.items():
         if text.words:
-            n_cells = sum(text.words.values())
-            left = "all" if text.is_empty else f"{n_cells:,} of {n_cells + int(text.values['count'].sum()):,}"
-            reason = f"{left} values are words for missing: {listed(text.words)}."
-            steps.append(Step("replace", (name,), {"values": dict.fromkeys(text.words)}, reason))
+            alike.setdefault(tuple(sorted(text.words)), []).append(name)
+    steps = []
+    for words, names in alike.items():
+        counts = {word: sum(texts[name].words[word] for name in names) for word in words}
+        n_values = sum(int(texts[name].values["count"].sum()) for name in names)
+        n_cells = sum(counts.values())
+        of_columns = f" of {len(names)} columns" if len(names) > 1 else ""
+        reason = f"{n_cells:,} of {n_cells + n_values:,} values{of_columns} are words for missing: {listed(counts)}."
+        steps.append(Step("replace", tuple(names), {"values": dict.fromkeys(words)}, reason))
     return steps
 
 
@@ -109,7 +117,7 @@ def _casts(table: Table, texts: Mapping[str, TextColumn]) -> list[Step]:
         n_values = sum(int(texts[name].values["count"].sum()) for name in names)
         reason = f"All {n_values:,} values are {words}, kept as text."
         if words.startswith("read as"):
-            reason = f"All {n_values:,} values of {len(names)} text columns {words}."
+            reason = f"All {n_values:,} values of {counted(len(names), 'column')} of text {words}."
         steps.append(Step("cast", tuple(names), options, reason))
     return steps
 
@@ -135,12 +143,27 @@ def _empty_columns(table: Table, texts: Mapping[str, TextColumn]) -> list[Step]:
 # What is left --------------------------------------------------------------------------------------------------
 
 
+def _texts_left(findings: list[Finding]) -> list[Finding]:
+    """Return what is left to say about a column of text, with the step that reads dates of several clear formats."""
+    left = [each for each in findings if each.code not in _SETTLED]
+    if any(each.code == "ambiguous_dates" for each in left):
+        return left  # trying formats in turn would settle what nobody knows
+    advice = ' cast with options.format, a list such as ["%Y-%m-%d", "%d/%m/%Y"], tries them in its order.'
+    return [
+        Finding(each.column, each.code, each.message.removesuffix(" parse each format by itself.") + advice)
+        if each.code == "mixed_dates"
+        else each
+        for each in left
+    ]
+
+
 def _near(near: list[NearDuplicates]) -> list[Finding]:
     findings = []
     for each in near[:_MOST_FINDINGS]:
         differing = ", ".join(shown(name, 40) for name in each.differing_columns[:5])
         more = f" and {len(each.differing_columns) - 5} more" if len(each.differing_columns) > 5 else ""
-        text = f"{each.n_rows:,} rows in {each.groups:,} groups repeat another but for {differing}{more}; left as is."
+        rows = f"{counted(each.n_rows, 'row')} in {counted(each.groups, 'group')}"
+        text = f"Differing from another row in {differing}{more} alone: {rows}; left as is."
         example = f" Such as {each.example}." if each.example else ""
         findings.append(Finding(None, "near_duplicate_rows", f"{text}{example} {each.fix}"))
     return findings

@@ -106,7 +106,7 @@ def open_table(frame: pl.DataFrame | pl.LazyFrame) -> Table:
 
 def batches_of(source: pl.LazyFrame, n_rows: int, n_columns: int) -> Iterator[pl.DataFrame]:
     """Yield the rows of `source` with their numbers, as many at a time as a few hundred megabytes hold."""
-    size = n_rows if n_rows * (n_columns + 1) <= _CELLS_IN_MEMORY else max(_FEWEST_ROWS, _CELLS_IN_BATCH // n_columns)
+    size = n_rows if n_rows * n_columns <= _CELLS_IN_BATCH else max(_FEWEST_ROWS, _CELLS_IN_BATCH // n_columns)
     for start in range(0, n_rows, size):
         yield source.slice(start, size).collect().with_row_index(ROW, offset=start)
 

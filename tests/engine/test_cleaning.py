@@ -1,4 +1,6 @@
+import re
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,6 @@ import pytest
 
 from mcp_server.engine.cleaning import clean
 from mcp_server.engine.cleaning_outliers import bounds
-from mcp_server.engine.cleaning_proposal import propose_steps
 from mcp_server.engine.cleaning_steps import Change, Step
 from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError
 
@@ -186,17 +187,139 @@ def test_a_wrong_step_is_named(step: Step, message: str) -> None:
     assert "tep 0" in refusal.value.message
 
 
-def test_auto_proposes_what_nobody_would_argue_with_and_says_why() -> None:
-    frame = FRAME.with_columns(pl.lit(None, pl.String).alias("empty"), pl.Series("when", ["2024-01-02"] * 5))
-    steps = propose_steps(frame)
-    assert [step.action for step in steps] == ["trim", "replace", "cast", "drop_columns", "drop_duplicates"]
-    assert all(step.reason for step in steps)
-    after, _ = clean(frame, steps)
-    assert after.columns == ["id", "team", "points", "when"]
-    assert after["team"].to_list() == ["BOS", "LAL", None, "BOS"]
-    assert after["when"].dtype == pl.Date
-    assert propose_steps(after) == []
+@pytest.mark.parametrize(
+    ("values", "options", "expected"),
+    [
+        (["1,234", "1,234,567", "12"], {"dtype": "integer", "thousands": ","}, [1234, 1234567, 12]),
+        (["1.234,5", "0,25"], {"dtype": "float", "decimal": ",", "thousands": "."}, [1234.5, 0.25]),
+        (["1 234", "1\u00a0234\u202f567"], {"dtype": "integer", "thousands": " "}, [1234, 1234567]),
+        (["12.5%", "3 %"], {"dtype": "float", "percent": True}, [0.125, 0.03]),
+        (["$1,000.50", "-$2", "3 USD"], {"dtype": "float", "currency": True, "thousands": ","}, [1000.5, -2.0, 3.0]),
+        (["($5)", "5"], {"dtype": "integer", "currency": "$", "parentheses": True}, [-5, 5]),
+        (["66.0", "-7", "", None], {"dtype": "integer"}, [66, -7, None, None]),
+        (["1.6", "2.5e1"], {"dtype": "integer", "round": True}, [2, 25]),
+        (["1e3", ".5", "-5."], {"dtype": "float"}, [1000.0, 0.5, -5.0]),
+        (["ja", "Nein"], {"dtype": "boolean", "true_values": ["ja"], "false_values": ["nein"]}, [True, False]),
+        ([1, 0, None], {"dtype": "bool"}, [True, False, None]),
+        ([20240131, 20240201], {"dtype": "date", "format": "%Y%m%d"}, [date(2024, 1, 31), date(2024, 2, 1)]),
+        (
+            ["2024-01-31", "01/02/2024"],
+            {"dtype": "date", "format": ["%Y-%m-%d", "%d/%m/%Y"]},
+            [date(2024, 1, 31), date(2024, 2, 1)],
+        ),
+        (
+            ["2024-01-31", "2024-01-31 10:30"],
+            {"dtype": "datetime"},
+            [datetime(2024, 1, 31), datetime(2024, 1, 31, 10, 30)],
+        ),
+        (["2024-01-31T10:30:00+02:00"], {"dtype": "datetime"}, [datetime(2024, 1, 31, 8, 30, tzinfo=UTC)]),
+        ([date(2024, 1, 31)], {"dtype": "text", "format": "%d.%m.%Y"}, ["31.01.2024"]),
+    ],
+)
+def test_how_values_are_written_is_said(values: list[Any], options: dict[str, Any], expected: list[Any]) -> None:
+    after, _ = run(pl.DataFrame({"x": values}), "cast", "x", options=options)
+    assert after["x"].to_list() == expected
 
 
-def test_auto_leaves_a_country_called_na_alone() -> None:
-    assert propose_steps(pl.DataFrame({"country": ["NA", "DE", "NA"], "n": [1, 2, 3]})) == []
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [
+        ("1,5", {"dtype": "integer", "thousands": ","}),  # a decimal comma is no group of three
+        ("1.5", {"dtype": "float", "decimal": ","}),
+        ("12", {"dtype": "float", "percent": True}),
+        ("inf", {"dtype": "float"}),
+        ("24/01/02", {"dtype": "date", "format": "%Y/%m/%d"}),
+        ("31/02/2024", {"dtype": "date", "format": "%d/%m/%Y"}),
+        ("5 EUR", {"dtype": "float", "currency": "$"}),
+        ("9223372036854775808", {"dtype": "integer"}),
+    ],
+)
+def test_a_value_that_is_written_otherwise_is_refused_or_counted(value: str, options: dict[str, Any]) -> None:
+    frame = pl.DataFrame({"x": [value]})
+    with pytest.raises(InvalidArgumentError, match="cannot be read as"):
+        run(frame, "cast", "x", options=options)
+    after, changes = run(frame, "cast", "x", options={**options, "errors": "missing"})
+    assert after["x"].to_list() == [None]
+    assert changes[0].cells_changed == 1
+    assert "1 unreadable cells made missing" in changes[0].detail
+
+
+@pytest.mark.parametrize(("keep", "rows"), [("first", [0, 2]), ("last", [1, 2]), ("none", [2])])
+def test_equal_rows_are_kept_as_told(keep: str, rows: list[int]) -> None:
+    frame = pl.DataFrame({"row": [0, 1, 2], "a": [None, None, 1], "b": ["x", "x", "x"]})
+    for step in (
+        Step("drop_duplicates", ("a", "b"), {"keep": keep}),
+        Step("drop_duplicates", None, {"keep": keep, "subset": ["a", "b"]}),
+    ):
+        assert clean(frame, [step])[0]["row"].to_list() == rows
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [({}, [0]), ({"how": "all"}, [0, 1, 2]), ({"threshold": 2}, [0, 1]), ({"threshold": 0.5}, [0, 1])],
+)
+def test_rows_are_dropped_by_how_much_is_missing(options: dict[str, Any], rows: list[int]) -> None:
+    frame = pl.DataFrame(
+        {"row": [0, 1, 2, 3], "a": [1, 1, 1, None], "b": [1, 2, None, None], "c": [1, None, None, None]}
+    )
+    assert run(frame, "drop_missing", "a", "b", "c", options=options)[0]["row"].to_list() == rows
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"values": ["null", "n/a"], "with": None, "ignore_case": True}, ["a.b", None, None, "$1"]),
+        ({"mapping": {"NULL": "none"}}, ["a.b", "none", "n/a", "$1"]),
+        ({"pattern": r"^(\w)\.(\w)$", "with": "${2}${1}"}, ["ba", "NULL", "n/a", "$1"]),
+        ({"pattern": "^n", "with": None, "ignore_case": True}, ["a.b", None, None, "$1"]),
+        ({"find": ".", "with": "$1"}, ["a$1b", "NULL", "n/a", "$1"]),
+        ({"find": "NuLl", "with": "$0", "ignore_case": True}, ["a.b", "$0", "n/a", "$1"]),
+    ],
+)
+def test_text_is_replaced_as_told(options: dict[str, Any], expected: list[Any]) -> None:
+    frame = pl.DataFrame({"s": ["a.b", "NULL", "n/a", "$1"]})
+    assert run(frame, "replace", "s", options=options)[0]["s"].to_list() == expected
+
+
+def test_cells_of_any_type_are_replaced_by_cells_of_that_type() -> None:
+    frame = pl.DataFrame(
+        {"n": [1, 2], "b": [True, False], "d": [date(1900, 1, 1), date(2024, 1, 1)], "x": [-999.0, 0.5]}
+    )
+    assert run(frame, "replace", "d", options={"values": {"1900-01-01": None}})[0]["d"][0] is None
+    assert run(frame, "replace", "b", options={"values": {"true": False}})[0]["b"].to_list() == [False, False]
+    after, changes = run(frame, "replace", options={"values": [-999], "with": None})
+    assert after["x"].to_list() == [None, 0.5]
+    assert [(c.column, c.cells_changed) for c in changes] == [("x", 1)]
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (Step("drop_duplicates", None, {"keep": "frist"}), "keep cannot be 'frist'"),
+        (Step("drop_missing", None, {"threshold": 9}), "threshold is a number of values from 1 to 3"),
+        (Step("trim", ("points",)), "'points' is Float64, not text"),
+        (Step("trim", ("team", "team")), "named twice"),
+        (Step("replace", ("team",), {"pattern": "(?=x)"}), "look-around"),
+        (Step("replace", ("team",), {"pattern": "(a"}), "unclosed group"),
+        (Step("replace", ("team",), {"values": {"a": [1]}}), "a cell cannot be"),
+        (Step("cast", ("id",), {"dtype": "date"}), "'id' is Int64, which cannot become date"),
+        (Step("cast", ("team",), {"dtype": "intger"}), "dtype cannot be 'intger'"),
+        (Step("cast", ("team",), {"dtype": "float", "decimal": ";"}), "decimal is '.' or ','"),
+        (Step("cast", ("team",), {"dtype": "float", "decimal": ",", "thousands": ","}), "thousands cannot be ','"),
+        (Step("cast", ("team",), {"dtype": "text", "percent": True}), "percent has no meaning for text"),
+        (Step("cast", ("team",), {"dtype": "date", "format": "dd.mm"}), "no format of times"),
+        (Step("impute", ("points",), {"method": "mean", "neighbors": 3}), "no option 'neighbors'"),
+        (Step("impute", ("points",), {"method": "knn", "neighbors": 0}), "whole number from 1"),
+        (Step("impute", ("points",), {"method": "constant"}), "option value is missing"),
+        (Step("clip_outliers", None, {"threshold": 1, "factor": 1}), "one and the same"),
+        (Step("clip_outliers", None, {"method": "isolation_forest"}), "method cannot be"),
+        (Step("drop_outliers", None, {"method": "isolation_forest", "contamination": 2}), "contamination"),
+        (Step("rename", None, {"names": {}}), "names, an object"),
+        (Step("rename", None, {"names": {"id": " "}}), "cannot be named"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_fits(step: Step, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=re.escape(message)) as refusal:
+        clean(FRAME, [step])
+    assert refusal.value.hint
+    assert refusal.value.message.startswith(f"Step 0 ({step.action}): ")
