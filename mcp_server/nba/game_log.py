@@ -14,10 +14,9 @@ from typing import Any
 
 import polars as pl
 
-from mcp_server.engine.findings import Finding
 from mcp_server.nba import nba_com_tables as checked
 from mcp_server.nba.layouts import CANONICAL
-from mcp_server.nba.nba_com_tables import Answer, FoundGames, listed, unlike
+from mcp_server.nba.nba_com_tables import Answer, FoundGames, Trouble, listed, unlike
 from mcp_server.results.wording import counted
 
 TABLE = "LeagueGameLog"
@@ -137,7 +136,7 @@ def _without_duplicates(sides: Sequence[Side]) -> tuple[list[Side], FoundGames]:
         found.notes.append(f"{counted(repeated, 'row')} left out that repeated another")
     if differing:
         words = f"{counted(len(differing), 'game')} told twice with different scores; the first was kept: "
-        found.findings.append(Finding(None, "contradictory_games", words + listed(list(differing.values())) + "."))
+        found.trouble.append(Trouble("contradictory_games", words + listed(list(differing.values())) + "."))
     return list(kept.values()), found
 
 
@@ -177,9 +176,9 @@ def _tell(found: FoundGames, n_rows: int, games: pl.DataFrame, alone: Sequence[s
     if alone:
         words = f"{counted(len(alone), 'game')} with one team's row only: {listed(alone)}. The other side comes from "
         words += "MATCHUP, its points from PLUS_MINUS where the game has ended."
-        found.findings.append(Finding(None, "one_sided_games", words))
+        found.trouble.append(Trouble("one_sided_games", words))
     if unfit:
         words = (
             f"{counted(len(unfit), 'game')} left out, as rows of more than two teams have its number: {listed(unfit)}."
         )
-        found.findings.append(Finding(None, "unfit_games", words))
+        found.trouble.append(Trouble("unfit_games", words))

@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import polars as pl
 
-from mcp_server.engine.findings import Finding
 from mcp_server.errors import UnavailableError, shown
 
 CSV_HINT = "A CSV file with the columns of nba://sample serves as well."
@@ -54,18 +53,25 @@ class Answer:
             yield tuple(row[place] for place in places)
 
 
+class Trouble(NamedTuple):
+    """Something in an answer that a caller is to see. `code` is for programs, `message` for people."""
+
+    code: str
+    message: str
+
+
 @dataclass(slots=True)
 class FoundGames:
     """Games of our layout, with what was found on the way.
 
     Attributes:
         notes: figures, for the lineage.
-        findings: trouble, for the caller to see.
+        trouble: for the caller to see.
     """
 
     games: pl.DataFrame
     notes: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    trouble: list[Trouble] = field(default_factory=list)
 
 
 def unlike(what: str) -> NoReturn:

@@ -11,10 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from mcp_server.engine.findings import Finding
 from mcp_server.nba import nba_com_tables as checked
 from mcp_server.nba.layouts import CANONICAL
-from mcp_server.nba.nba_com_tables import PLAYOFFS, UNRATED, Answer, FoundGames, listed, unlike
+from mcp_server.nba.nba_com_tables import PLAYOFFS, UNRATED, Answer, FoundGames, Trouble, listed, unlike
 from mcp_server.results.wording import counted
 
 TABLES = ("ScoreboardInfo", "GameHeader", "LineScore")
@@ -85,8 +84,6 @@ def _tell(found: FoundGames, n_rows: int, asked: date, left_out: dict[str, list[
     if n_rows > games.height:
         found.notes.append(f"{counted(n_rows - games.height, 'game')} listed twice; the first row was kept")
     for reason, numbers in left_out.items():
-        found.findings.append(
-            Finding(
-                None, "games_left_out", f"{counted(len(numbers), 'game')} left out that {reason}: {listed(numbers)}."
-            )
+        found.trouble.append(
+            Trouble("games_left_out", f"{counted(len(numbers), 'game')} left out that {reason}: {listed(numbers)}.")
         )

@@ -206,7 +206,7 @@ class NbaSources:
         return Brought(
             source=source,
             notes=notes,
-            findings=[Finding(*finding) for finding in answer["findings"]],
+            findings=[Finding(None, code, message) for code, message in answer["trouble"]],
             details={"games": answer["games"], "fetched_at": answer["fetched_at"]},
         )
 

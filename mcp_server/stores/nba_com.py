@@ -98,7 +98,7 @@ def _written(found: FoundGames, output: str, kept: Mapping[str, KeptAnswer]) -> 
     return {
         "games": found.games.height,
         "notes": found.notes,
-        "findings": [list(finding) for finding in found.findings],
+        "trouble": [list(trouble) for trouble in found.trouble],
         "fetched_at": {kind: each.fetched_at.isoformat() for kind, each in kept.items()},
     }
 

@@ -21,11 +21,13 @@ from mcp_server.tools.calling import DESTROY, READ, WRITE, WRITE_IDEMPOTENT, Too
 from mcp_server.tools.confirmation import Confirmed
 from mcp_server.tools.parameters import Columns, Confirm, Cursor, DatasetRef, Detail, Limit, Name, Plot, WaitSeconds
 
-Source = Annotated[str, Field(min_length=1, max_length=4000, description="path in a data root, or nba://sample")]
+Source = Annotated[
+    str, Field(min_length=1, max_length=4000, description="path in a data root, or as list_sources shows: nba://sample")
+]
 FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel"]
 Sql = Annotated[str, Field(min_length=1, max_length=100_000, description="one SELECT; each dataset is a table")]
 ImportOptions = Annotated[
-    dict[str, Any], Field(description="delimiter, header, encoding, sheet; sample: seasons, seed")
+    dict[str, Any], Field(description="delimiter, header, encoding, sheet; nba: seasons, seed, season_type")
 ]
 Steps = Annotated[
     Literal["auto"] | list[dict[str, Any]],

@@ -23,7 +23,7 @@ def _read(rows: list[list[object]], *, fetched: date = date(2025, 7, 1)) -> Foun
 
 
 def _codes(found: FoundGames) -> list[str]:
-    return [finding.code for finding in found.findings]
+    return [trouble.code for trouble in found.trouble]
 
 
 def test_two_rows_in_any_order_become_one_game() -> None:
@@ -33,7 +33,7 @@ def test_two_rows_in_any_order_become_one_game() -> None:
         assert found.games.rows() == [
             ("0022400061", date(2024, 10, 22), 2025, False, False, "BOS", "NYK", 132, 109),
         ]
-        assert not found.findings
+        assert not found.trouble
         assert found.notes[0] == "2 rows of NBA.com's log, two a game, became 1 game"
 
 
@@ -93,9 +93,9 @@ def test_rows_told_twice_are_counted_and_a_score_supersedes_none() -> None:
 def test_a_second_score_is_left_out_and_told_with_an_example() -> None:
     found = _read([*OPENING, log_row("0022400061", "2024-10-22", "NYK", "NYK @ BOS", 110, -22)])
     assert found.games["away_points"].to_list() == [109]
-    (finding,) = found.findings
-    assert finding.code == "contradictory_games"
-    assert "0022400061 (NYK 109 kept, 110 left out)" in finding.message
+    (trouble,) = found.trouble
+    assert trouble.code == "contradictory_games"
+    assert "0022400061 (NYK 109 kept, 110 left out)" in trouble.message
 
 
 def test_a_number_with_rows_of_three_teams_is_left_out_and_told() -> None:

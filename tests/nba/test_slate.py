@@ -55,7 +55,7 @@ def test_what_is_no_game_of_the_slate_is_left_out_and_told() -> None:
         DAY,
     )
     assert found.games.select("game_id", "is_playoffs").rows() == [("0042600102", True)]
-    told = " ".join(finding.message for finding in found.findings)
+    told = " ".join(trouble.message for trouble in found.trouble)
     for words in ("pre-season: 0012600001", "all-star weekend: 0032600001", "put off: 0022600211", "0042600101"):
         assert words in told
     assert "1 game listed twice; the first row was kept" in found.notes
