@@ -10,6 +10,7 @@ from mcp_server.stores.parquet import dtype_name
 from mcp_server.stores.query_values import plain_value, visible_text
 
 _LISTED = 3
+_VALUE_LENGTH = 60
 
 
 def column_facts(column: ColumnProfile) -> list[tuple[str, Any]]:
@@ -81,7 +82,7 @@ def _frequent(column: ColumnProfile) -> str:
 def _shown(value: Any) -> Any:
     if isinstance(value, date | datetime):
         return str(value)[:19]
-    return visible_text(value, 80) if isinstance(value, str) else rounded(plain_value(value))
+    return visible_text(value, _VALUE_LENGTH) if isinstance(value, str) else rounded(plain_value(value))
 
 
 def rounded(value: Any) -> Any:
@@ -107,7 +108,7 @@ def column_chart(column: ColumnProfile, title: str = "") -> Histogram | Bars | N
 
 def _label(value: Any) -> str:
     if isinstance(value, str):
-        return visible_text(value, 60) if value.strip() else f"“{value}”"
+        return visible_text(value, _VALUE_LENGTH) if value.strip() else f"“{value}”"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -86,7 +86,8 @@ def _shown(value: Any, length: int) -> str:
         return " | ".join(_shown(each, length) for each in value)
     if value is None:
         return "missing"
-    text = visible_text(value if isinstance(value, str) else str(plain_value(value)), length)
+    plain = plain_value(value)
+    text = visible_text(str(value if plain is None else plain), length)
     return f"“{text}”" if text != text.strip() or not text else text
 
 
