@@ -10,6 +10,7 @@ from mcp_server.runtime.progress import Progress
 from mcp_server.stores.sources import SourceFiles
 from mcp_server.stores.sources_reader import Brought, Listed, SourceReader
 
+_USER_INFO: Final = re.compile(r"(?<=//)[^/?#]*@")  # of an address, with its password
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
@@ -37,7 +38,8 @@ class Importing:
         if reader is None:
             known = ", ".join(f"{scheme}://" for scheme in self._readers)
             raise PermissionDeniedError(
-                f"Source {shown(source)} is not allowed: {shown(match[0])} starts no kind of source here.",
+                f"Source {shown(_USER_INFO.sub('', source))} is not allowed: "
+                f"{shown(match[0])} starts no kind of source here.",
                 hint=f"A source is a path in a data root, or starts with one of {known}; list_sources shows them.",
             )
         return reader.bring(source, format, options, output, progress)

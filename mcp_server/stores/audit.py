@@ -1,5 +1,6 @@
 """Who changed what, when, and how it ended: one row an event, never changed."""
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from mcp_server.stores.database import Database
 from mcp_server.stores.schema import audit_events
 
 _SECRET_WORDS = ("password", "secret", "token", "api_key", "apikey", "credential", "authorization")
+# Of an address: who asks, with the password, and of https the values of its query, which often are keys and signatures
+_USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
+_QUERY_VALUE = re.compile(r"(?<==)[^&#]+")
 _LONGEST_TEXT = 500
 _LONGEST_LIST = 20
 _DEEPEST = 6
@@ -93,10 +97,19 @@ def masked(value: Any, depth: int = 0) -> Any:
         kept = [masked(item, depth + 1) for item in value[:_LONGEST_LIST]]
         return kept if len(value) <= _LONGEST_LIST else [*kept, f"… {len(value) - _LONGEST_LIST} more"]
     if isinstance(value, str):
-        return value if len(value) <= _LONGEST_TEXT else value[:_LONGEST_TEXT] + "…"
+        text = _without_secrets(value)
+        return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
     if isinstance(value, float) and value != value:
         return "NaN"
     return value if value is None or isinstance(value, bool | int | float) else str(value)[:_LONGEST_TEXT]
+
+
+def _without_secrets(text: str) -> str:
+    plain = _USER_INFO.sub("***@", text)
+    if not plain.lower().startswith(("http://", "https://")):
+        return plain
+    address, mark, query = plain.partition("?")
+    return address + mark + _QUERY_VALUE.sub("***", query)
 
 
 def _is_secret(name: str) -> bool:

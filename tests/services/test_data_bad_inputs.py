@@ -2,20 +2,31 @@
 
 import contextlib
 import json
+import re
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from mcp_server.errors import InvalidArgumentError, LifecycleError
 from mcp_server.results.data import DatasetResult
 from mcp_server.runtime.clock import ManualClock
 from mcp_server.runtime.identity import Caller
+from mcp_server.settings import LimitSettings, RemoteSettings, S3Settings, WebSettings
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
+from mcp_server.stores.s3 import Buckets
 from mcp_server.stores.sources_parse import parse_file
+from mcp_server.stores.sources_reader import SourceReader
+from mcp_server.stores.sources_s3 import S3Sources
+from mcp_server.stores.sources_sql import SqlSources
+from mcp_server.stores.sources_web import WebSources
+from mcp_server.stores.sql_connections import Connections
 from tests.services.data_world import DataWorld, make_world
+from tests.tls_server import run_counting_listener
 
 ANNA = Caller("anna", "data_scientist")
 MANIFEST = Path(__file__).parents[3] / "shared" / "bad_inputs" / "manifest.json"
@@ -39,6 +50,8 @@ CODES = {
     "PATH_NOT_ALLOWED": {"permission_denied", "not_found", "invalid_argument"},
     "URL_NOT_ALLOWED": {"permission_denied"},
     "INVALID_QUERY": {"permission_denied"},
+    "INVALID_IDENTIFIER": {"not_found"},
+    "INVALID_FILTER": {"permission_denied", "invalid_argument", "resource_exhausted"},
     None: {"invalid_argument"},
 }
 # Readable as a table: what is wrong with the target, only training and its check can say
@@ -138,6 +151,63 @@ def test_a_path_or_address_outside_is_refused(world: DataWorld, source: str) -> 
     kind = "URL_NOT_ALLOWED" if "://" in source and not source.startswith("file:") else "PATH_NOT_ALLOWED"
     assert refusal.value.code in CODES[kind]
     assert "root:x" not in json.dumps(refusal.value.to_document())
+
+
+@pytest.fixture
+def remote_world(sqlite_database: Database, artifacts: ArtifactStore, clock: ManualClock, tmp_path: Path) -> DataWorld:
+    """A service that may reach a database, a bucket and a host; the manifest's requests ask for others."""
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        connection.execute("CREATE TABLE models (id INTEGER)")
+        connection.execute("INSERT INTO models VALUES (1)")
+    connection.close()
+    remote, limits = RemoteSettings(connect_timeout_s=1, statement_timeout_s=2), LimitSettings()
+    urls = {"store": SecretStr(f"sqlite:///{tmp_path / 'store.db'}")}
+    readers: dict[str, SourceReader] = {
+        "s3": S3Sources(Buckets(S3Settings(buckets=("lake",)), remote), remote, limits),
+        "sql": SqlSources(Connections(urls, remote), remote, limits),
+        "https": WebSources(WebSettings(allowed_hosts=("data.example.org",)), remote, limits),
+    }
+    return make_world(sqlite_database, artifacts, clock, tmp_path, remote=readers)
+
+
+@pytest.mark.parametrize("address", _requests("ssrf"), ids=repr)
+def test_an_address_that_is_not_allowed_is_not_even_connected_to(remote_world: DataWorld, address: str) -> None:
+    with run_counting_listener() as listener:
+        scheme, separator, rest = address.partition("://")
+        host, slash, path = rest.partition("/")
+        here = re.sub(r"(?<=[^:]):\d+$", "", host) + f":{listener.port}"
+        spellings = [
+            address,
+            f"{scheme}{separator}{here}{slash}{path}",
+            f"https://{rest}",
+            f"https://{here}{slash}{path}",
+        ]
+        for source in spellings:
+            with pytest.raises(LifecycleError) as refusal:
+                remote_world.service.import_dataset(caller=ANNA, name="case", source=source)
+            assert refusal.value.code in CODES["URL_NOT_ALLOWED"]
+            assert "user:pass" not in json.dumps(refusal.value.to_document())
+    assert listener.n_connections == 0
+
+
+@pytest.mark.parametrize("table", _requests("sql_identifier"), ids=repr)
+def test_only_a_table_that_is_there_is_one(remote_world: DataWorld, table: str) -> None:
+    with pytest.raises(LifecycleError) as refusal:
+        remote_world.service.import_dataset(caller=ANNA, name="case", source=f"sql://store/{table}")
+    assert refusal.value.code in CODES["INVALID_IDENTIFIER"]
+    result = remote_world.service.import_dataset(caller=ANNA, name="case", source="sql://store/models")
+    assert result.rows == 1
+
+
+@pytest.mark.parametrize("condition", _requests("sql_where"), ids=repr)
+def test_a_condition_that_does_more_than_filter_is_refused_or_stopped(remote_world: DataWorld, condition: str) -> None:
+    started = time.monotonic()
+    source = f"sql://store?query=SELECT * FROM models WHERE {condition}"
+    with pytest.raises(LifecycleError) as refusal:
+        remote_world.service.import_dataset(caller=ANNA, name="case", source=source)
+    assert refusal.value.code in CODES["INVALID_FILTER"]
+    assert "root:x" not in json.dumps(refusal.value.to_document())
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("sql", _requests("duckdb"))

@@ -13,6 +13,7 @@ from mcp_server.settings import LimitSettings, RemoteSettings, S3Settings, WebSe
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
 from mcp_server.stores.s3 import Buckets
+from mcp_server.stores.sources_reader import SourceReader
 from mcp_server.stores.sources_s3 import S3Sources
 from mcp_server.stores.sources_sql import SqlSources
 from mcp_server.stores.sources_web import WebSources
@@ -35,7 +36,7 @@ def world(sqlite_database: Database, artifacts: ArtifactStore, clock: ManualCloc
         "store": SecretStr(f"sqlite:///{tmp_path / 'store.db'}"),
         "down": SecretStr("postgresql://me:hunter2@127.0.0.1:1/x"),
     }
-    readers = {
+    readers: dict[str, SourceReader] = {
         "s3": S3Sources(Buckets(S3Settings(buckets=("lake",)), REMOTE), REMOTE, LIMITS),
         "sql": SqlSources(Connections(urls, REMOTE), REMOTE, LIMITS),
         "https": WebSources(WebSettings(allowed_hosts=("data.example.org",)), REMOTE, LIMITS),

@@ -66,3 +66,20 @@ def test_secrets_are_masked_and_long_values_cut():
     assert shown["password"] == shown["nested"]["api_key"] == "***"
     assert len(shown["rows"]) == 21
     assert len(shown["text"]) == 501
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://me:hunter2@data.example.org/x.csv", "https://***@data.example.org/x.csv"),
+        (
+            "https://data.example.org/x.csv?season=2015&sig=hunter2#a",
+            "https://data.example.org/x.csv?season=***&sig=***#a",
+        ),
+        ("postgresql://me:hun@ter2@db/x", "postgresql://***@db/x"),
+        ("sql://games?query=SELECT a = 'b@c' FROM t", "sql://games?query=SELECT a = 'b@c' FROM t"),
+        ("ann@example.org says x=1?", "ann@example.org says x=1?"),
+    ],
+)
+def test_the_secrets_of_an_address_are_masked(given, kept):
+    assert masked({"source": given}) == {"source": kept}
