@@ -68,6 +68,16 @@ def _as_missing(value: Any) -> Any:
     return math.nan if value is None else value
 
 
+def outcome_of(document: Mapping[str, Any]) -> Outcome:
+    """Return the outcome that `dataclasses.asdict` wrote, once it came back from JSON."""
+    listed = {
+        name: tuple(document[name])
+        for name in ("partial_unexpected_list", "partial_unexpected_index_list")
+        if document[name] is not None
+    }
+    return Outcome(**{**document, **listed})
+
+
 @dataclass(frozen=True, slots=True)
 class Examples:
     """Where the second pass finds the unexpected values.
