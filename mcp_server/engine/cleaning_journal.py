@@ -75,13 +75,13 @@ class Recorder:
         match operation:
             case CellEdit():
                 for name in operation.columns:
-                    yield self._edited(number, name, before, after)
+                    found = _edited(name, before, after)
+                    self.counts.cells[number, name] = self.counts.cells.get((number, name), 0) + len(found)
+                    if len(found):
+                        yield found
             case Removal():
                 self.counts.rows[number] += len(before) - len(after)
-                if len(after) < len(before):
-                    gone = before.filter(~pl.col(ROW).is_in(after[ROW].implode()))
-                    why = gone.select(pl.col(ROW).alias("row"), operation.why.alias("before"))
-                    yield _with(why, column=None, after=None)
+                yield from _removed(operation, before, after)
             case Renaming():
                 if first:
                     yield _of_columns(dict(operation.names))
@@ -91,21 +91,6 @@ class Recorder:
                     self.counts.cells[key] = self.counts.cells.get(key, 0) + len(before)
                 if first:
                     yield _of_columns(dict.fromkeys(operation.columns))
-
-    def _edited(self, number: int, name: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-        old, new = before[name], after[name]
-        if old.dtype == new.dtype:
-            changed = old.ne_missing(new)
-            rows = changed.arg_true()
-            pair = pl.DataFrame({ROW: before[ROW].gather(rows), "old": old.gather(rows), "new": new.gather(rows)})
-            pair = pair.select(ROW, as_text("old", old.dtype).alias("before"), as_text("new", new.dtype).alias("after"))
-        else:
-            pair = pl.DataFrame({ROW: before[ROW], "old": old, "new": new})
-            pair = pair.select(ROW, as_text("old", old.dtype).alias("before"), as_text("new", new.dtype).alias("after"))
-            pair = pair.filter(pl.col("before").ne_missing(pl.col("after")))
-        key = (number, name)
-        self.counts.cells[key] = self.counts.cells.get(key, 0) + len(pair)
-        return _with(pair.rename({ROW: "row"}), column=name)
 
     def changes(self) -> list[Change]:
         """Return what all steps did, in their order; columns that a step left alone are not in it."""
@@ -120,6 +105,31 @@ class Recorder:
                 if n_cells or (always and name in details):
                     found.append(Change(number, name, n_cells, 0, details.get(name, "")))
         return found
+
+
+def _removed(operation: Removal, before: pl.DataFrame, after: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    if len(after) < len(before):
+        gone = before.filter(~pl.col(ROW).is_in(after[ROW].implode()))
+        why = gone.select(pl.col(ROW).alias("row"), operation.why.alias("before"))
+        yield _with(why, column=None, after=None)
+
+
+_NOTHING = pl.DataFrame(schema={name: JOURNAL_SCHEMA[name] for name in ("row", "before", "after", "column")})
+
+
+def _edited(name: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+    """Return the cells of a column that are changed, with their texts."""
+    old, new, row = before[name], after[name], before[ROW]
+    if old.dtype == new.dtype:
+        at = old.ne_missing(new).arg_true()
+        if not len(at):
+            return _NOTHING
+        old, new, row = old.gather(at), new.gather(at), row.gather(at)
+    texts = [as_text("old", old.dtype).alias("before"), as_text("new", new.dtype).alias("after")]
+    pairs = pl.DataFrame({"row": row, "old": old, "new": new}).select("row", *texts)
+    if old.dtype != new.dtype:
+        pairs = pairs.filter(pl.col("before").ne_missing(pl.col("after")))
+    return _with(pairs, column=name)
 
 
 def _with(entries: pl.DataFrame, **constants: str | None) -> pl.DataFrame:

@@ -28,6 +28,7 @@ _SPACED = r"[+-]?(?:[1-9]\d{0,2}(?:[ \x{00A0}\x{202F}]\d{3})+|\d+)(?:[.,]\d+)?"
 _MARKED = r"[+-]?(?:[1-9]\d{0,2}(?:'\d{3})+|\d+)(?:\.\d+)?"
 _SIGNED = r"^([+-]?\s*\p{Sc}.*|.*\p{Sc})$"
 _DIGITS = re.compile(r"\d")
+_LONGEST_DATE = 60
 
 _TIMES = {"": "", r" \d{1,2}:\d{2}": " %H:%M", r" \d{1,2}:\d{2}:\d{2}": " %H:%M:%S"} | {
     r" \d{1,2}:\d{2} ?[AaPp][Mm]": " %I:%M %p",
@@ -171,13 +172,11 @@ def _written(core: pl.Series) -> tuple[dict[str, str], list[str], str] | None:
 
 def _date(values: pl.Series) -> tuple[dict[str, Any], str] | None:
     """Return the one format that reads all values; None when none does, or when two do."""
-    head = values.head(_HEAD)
-    if not head.str.contains(r"\d").all():
+    first = values[0]
+    if len(first) > _LONGEST_DATE or not _DIGITS.search(first):
         return None
-    fitting = [
-        (format, kind) for pattern, format, kind in _formats() if _reads(head, pattern, format, kind) and
-        _reads(values, pattern, format, kind)
-    ]  # fmt: skip
+    may = [(pattern, format, kind) for pattern, format, kind in _FORMATS if pattern.match(first)]
+    fitting = [(format, kind) for pattern, format, kind in may if _reads(values, pattern.pattern, format, kind)]
     orders = {_order(format) for format, _ in fitting}
     if len(orders) != 1:
         return None  # no format, or one that leaves day and month open
@@ -206,6 +205,9 @@ def _formats() -> Iterator[tuple[str, str, str]]:
     for pattern, format in dates:
         for time, clock in _TIMES.items():
             yield f"^{pattern}{time}$", format + clock, "datetime" if clock else "date"
+
+
+_FORMATS = tuple((re.compile(pattern), format, kind) for pattern, format, kind in _formats())
 
 
 def _reads(values: pl.Series, pattern: str, format: str, kind: str) -> bool:

@@ -123,6 +123,8 @@ def _is_long(kind: str, arguments: Mapping[str, Any]) -> bool:
     if kind == "validate_dataset":
         return bool(arguments.get("engine") == "gx")
     if kind == "clean_dataset":
+        if (arguments.get("options") or {}).get("apply_plan"):
+            return True  # the plan may have a model to ask
         steps = arguments.get("steps") or []
         options = [step.get("options") or {} for step in steps if isinstance(step, dict)]
         return any(_FITS & {str(value) for value in each.values()} for each in options)
