@@ -1,19 +1,18 @@
-"""What a suite is derived from: figures of each column from one fused scan, and the shapes of its texts."""
+"""What a suite is derived from: figures of each column from one fused scan, and a sample of rows."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, groupby
+from itertools import combinations
 from typing import Any, Final
 
 import polars as pl
 
 from mcp_server.engine.expectations.columns import scan
 from mcp_server.engine.expectations.literals import Family, family_of
+from mcp_server.engine.expectations.shapes import Shape, shape_of
 
-MAX_CATEGORIES: Final = 50
-_SHAPE_SAMPLE: Final = 5000
-_MAX_SHAPE_PARTS: Final = 8
+MAX_CATEGORIES: Final = 150
+_SAMPLE_ROWS: Final = 10_000
 _MAX_KEY_CANDIDATES: Final = 8
 
 
@@ -29,7 +28,9 @@ class ColumnFigures:
         falls: rows whose value is below the one before; None where order means nothing.
         repeats_before: rows whose value equals the one before.
         categories: the distinct values where they are few.
-        pattern: a regular expression that all texts of a sample follow.
+        shape: how all texts of a sample are built.
+        mean, deviation: of numbers.
+        lengths: the least and the greatest number of characters of texts.
     """
 
     name: str
@@ -44,7 +45,10 @@ class ColumnFigures:
     falls: int | None = None
     repeats_before: int | None = None
     categories: tuple[Any, ...] = ()
-    pattern: str | None = None
+    shape: Shape | None = None
+    mean: float | None = None
+    deviation: float | None = None
+    lengths: tuple[int, int] | None = None
 
     @property
     def family(self) -> Family:
@@ -57,11 +61,18 @@ class ColumnFigures:
         return self.rows - self.present
 
 
-def figures_of(frame: pl.LazyFrame) -> list[ColumnFigures]:
+def sample_of(frame: pl.LazyFrame, rows: int) -> pl.DataFrame:
+    """Return some ten thousand rows spread over all of `frame`, all where there are fewer."""
+    step = max(1, rows // _SAMPLE_ROWS)
+    return frame.gather_every(step).collect(engine="streaming") if step > 1 else frame.collect()
+
+
+def figures_of(frame: pl.LazyFrame, sample: pl.DataFrame | None = None) -> list[ColumnFigures]:
     """Return the figures of all columns, in the frame's order.
 
     Args:
         frame: any number of rows; NaN already missing.
+        sample: rows of it, from which the shapes of texts are taken; None takes none.
     """
     schema = frame.collect_schema()
     measures: dict[str, pl.Expr] = {"rows": pl.len()}
@@ -73,7 +84,16 @@ def figures_of(frame: pl.LazyFrame) -> list[ColumnFigures]:
         index_text, _, what = key.partition(".")
         if what:
             own[int(index_text)][what] = value
-    return [_figures(name, dtype, measured["rows"], own[index]) for index, (name, dtype) in enumerate(schema.items())]
+    return [
+        _figures(name, dtype, measured["rows"], own[index], _texts(sample, name, dtype))
+        for index, (name, dtype) in enumerate(schema.items())
+    ]
+
+
+def _texts(sample: pl.DataFrame | None, name: str, dtype: pl.DataType) -> list[str]:
+    if sample is None or family_of(dtype) != "text":
+        return []
+    return sample[name].drop_nulls().cast(pl.String).unique(maintain_order=True).to_list()
 
 
 def _measures(name: str, dtype: pl.DataType) -> dict[str, pl.Expr]:
@@ -83,7 +103,8 @@ def _measures(name: str, dtype: pl.DataType) -> dict[str, pl.Expr]:
         return measures
     measures["distinct"] = values.drop_nulls().n_unique()
     if family == "text":
-        measures["sample"] = values.drop_nulls().head(_SHAPE_SAMPLE).cast(pl.String).unique().implode()
+        length = values.cast(pl.String).str.len_chars()
+        measures |= {"shortest": length.min(), "longest": length.max()}
     if family in {"text", "number"}:
         measures["categories"] = values.drop_nulls().unique().sort().head(MAX_CATEGORIES + 1).implode()
     if family in {"number", "date", "moment"}:
@@ -95,59 +116,29 @@ def _measures(name: str, dtype: pl.DataType) -> dict[str, pl.Expr]:
             "repeats_before": (values == before).sum(),
         }
     if family == "number":
-        measures |= {"robust_low": values.quantile(0.01), "robust_high": values.quantile(0.99)}
+        measures |= {
+            "robust_low": values.quantile(0.01),
+            "robust_high": values.quantile(0.99),
+            "mean": values.mean(),
+            "deviation": values.std(),
+        }
     return measures
 
 
-def _figures(name: str, dtype: pl.DataType, rows: int, own: Mapping[str, Any]) -> ColumnFigures:
+def _figures(name: str, dtype: pl.DataType, rows: int, own: Mapping[str, Any], texts: Sequence[str]) -> ColumnFigures:
     found = dict(own)
-    sample, categories = found.pop("sample", None), found.pop("categories", None) or []
+    categories = found.pop("categories", None) or []
+    shortest, longest = found.pop("shortest", None), found.pop("longest", None)
     return ColumnFigures(
         name=name,
         dtype=dtype,
         rows=rows,
         distinct=found.pop("distinct", 0),
         categories=tuple(categories) if len(categories) <= MAX_CATEGORIES else (),
-        pattern=pattern_of(sample) if sample else None,
+        shape=shape_of(texts),
+        lengths=(shortest, longest) if shortest is not None else None,
         **found,
     )
-
-
-def pattern_of(texts: Sequence[str]) -> str | None:
-    r"""Return a regular expression that describes how all `texts` are built, None when they share no shape.
-
-    Runs of digits, capitals and small letters are told apart; other characters stand for themselves:
-    `["201004300SAC", "194611010TRH"]` gives `^\d{9}[A-Z]{3}$`.
-    """
-    shapes = [_runs(text) for text in texts]
-    first = [kind for kind, _ in shapes[0]]
-    if len(first) > _MAX_SHAPE_PARTS or any([kind for kind, _ in runs] != first for runs in shapes):
-        return None
-    if not any(kind == r"\d" or len(first) > 1 for kind in first) and not _same_length(shapes):
-        return None
-    parts: list[str] = []
-    for position, kind in enumerate(first):
-        lengths = [runs[position][1] for runs in shapes]
-        low, high = min(lengths), max(lengths)
-        count = "" if low == high == 1 else f"{{{low}}}" if low == high else f"{{{low},{high}}}"
-        parts.append(kind + count)
-    return "^" + "".join(parts) + "$"
-
-
-def _same_length(shapes: Sequence[Sequence[tuple[str, int]]]) -> bool:
-    return len({runs[0][1] for runs in shapes if runs}) == 1
-
-
-def _runs(text: str) -> list[tuple[str, int]]:
-    return [(kind, len(list(run))) for kind, run in groupby(text, _kind)]
-
-
-def _kind(character: str) -> str:
-    if character.isascii() and character.isdigit():
-        return r"\d"
-    if character.isascii() and character.isalpha():
-        return "[A-Z]" if character.isupper() else "[a-z]"
-    return re.escape(character)
 
 
 def compound_key(frame: pl.LazyFrame, columns: Sequence[ColumnFigures]) -> tuple[str, ...] | None:
