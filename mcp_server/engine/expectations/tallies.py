@@ -20,7 +20,8 @@ from mcp_server.errors import ResourceExhaustedError
 Keys = NDArray[np.int64]
 
 _MOST_SEEDS: Final = 16
-_DISTINCT_PER_PART: Final = 1_500_000
+_DISTINCT_PER_PART: Final = 1_000_000
+_PENDING: Final = 200_000  # distinct values of frames that are gathered before they are compared
 _FEW_KEYS: Final = 10_000
 _FEW_REPEATS: Final = 16
 
@@ -162,11 +163,16 @@ class Members:
     def measure(self, source: Source) -> tuple[int, list[Any]]:
         """Return how many there are, and the least of them in ascending order."""
         known = pl.Series(_VALUE, [], dtype=self.stream.dtypes[0])
-        few = True
+        few, found = True, [known]
         for frame in source.frames(self.stream.counted, self.stream.value.alias(_VALUE)):
-            known = pl.concat([known, frame[_VALUE].unique()]).unique()
+            found.append(frame[_VALUE].unique())
+            if sum(map(len, found)) < 2 * len(known) + _PENDING:
+                continue
+            known = pl.concat(found).unique()
             few = few and len(known) <= _DISTINCT_PER_PART
             known = known if few else known.sort().head(self.shown)
+            found = [known]
+        known = pl.concat(found).unique()
         n_distinct = len(known) if few else Tally(self.stream).measure(source).distinct
         return n_distinct, known.sort().head(self.shown).to_list()
 
