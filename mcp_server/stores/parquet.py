@@ -5,7 +5,7 @@ A value that is missing is null and never NaN: Polars, DuckDB and pandas each tr
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +56,64 @@ def write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
                 maintain_order=True,
             )
         except pl.exceptions.InvalidOperationError as refusal:
-            raise InvalidArgumentError(
-                f"A value does not fit a dataset's types: {shown(str(refusal), 200)}.",
-                hint="Whole numbers reach 64 bits; keep longer ones as text.",
-            ) from refusal
+            raise _not_fitting(refusal) from refusal
+
+
+def plain_schema(schema: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
+    """Return the types that a dataset keeps columns of these types in.
+
+    Raises:
+        InvalidArgumentError: a column holds what no plain table has.
+    """
+    lazy = pl.LazyFrame(schema=dict(schema))
+    return dict(lazy.select(_plain(name, dtype) for name, dtype in schema.items()).collect_schema())
+
+
+def as_type(frame: pl.DataFrame, wanted: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return the columns `wanted` of a frame, in that order and of those types, missing values spelled as null.
+
+    Raises:
+        InvalidArgumentError: a value does not fit its type.
+    """
+    plain = [_plain(name, frame.schema[name]) for name in wanted]
+    try:
+        return frame.select(plain).cast(dict(wanted))
+    except pl.exceptions.InvalidOperationError as refusal:
+        raise _not_fitting(refusal) from refusal
+
+
+def _not_fitting(refusal: Exception) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"A value does not fit a dataset's types: {shown(str(refusal), 200)}.",
+        hint="Whole numbers reach 64 bits; keep longer ones as text.",
+    )
+
+
+def write_batches(frames: Iterable[pl.DataFrame], schema: Mapping[str, pl.DataType], path: Path) -> None:
+    """Write frames of one schema to `path`, one after the other, in the one spelling; only a few are held at once.
+
+    Raises:
+        As `write_parquet`; what `frames` itself raises comes out as it is.
+    """
+    from polars.io.plugins import register_io_source
+
+    failures: list[Exception] = []
+
+    def batches(
+        _columns: list[str] | None, _predicate: pl.Expr | None, _n_rows: int | None, _batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        try:
+            yield from frames
+        except Exception as failure:  # why: the engine would wrap it; it is raised again below
+            failures.append(failure)
+            raise
+
+    try:
+        write_parquet(register_io_source(batches, schema=dict(schema)), path)
+    except Exception as failure:  # why: whatever the engine makes of a failure of `frames`
+        if failures and failures[0] is not failure:
+            raise failures[0] from None
+        raise
 
 
 @contextmanager
@@ -105,6 +159,16 @@ def describe_parquet(path: Path) -> tuple[int, tuple[Column, ...]]:
         for i, (name, dtype) in enumerate(pl.read_parquet_schema(path).items())
     )
     return footer.num_rows, columns
+
+
+def missing_cells(path: Path) -> tuple[int, dict[str, int]]:
+    """Return the number of rows, and of missing cells by column, of a file that `write_parquet` wrote."""
+    footer = pq.read_metadata(path)
+    missing: dict[str, int] = {}
+    for group in (footer.row_group(i) for i in range(footer.num_row_groups)):
+        for chunk in (group.column(i) for i in range(footer.num_columns)):
+            missing[chunk.path_in_schema] = missing.get(chunk.path_in_schema, 0) + chunk.statistics.null_count
+    return footer.num_rows, missing
 
 
 def _has_nulls(chunk: Any) -> bool:

@@ -1,143 +1,204 @@
-"""JSON arrays of objects and JSON Lines, read strictly: no NaN, no comments, no trailing commas, no guesses."""
+"""JSON arrays of objects and JSON Lines as tables: values keep the types that the file says, nothing is guessed."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import isinf
-from typing import Any
+from typing import Any, Final, Self, cast
 
 import polars as pl
-from pydantic_core import from_json
 
 from mcp_server.engine.findings import Finding
-from mcp_server.engine.type_inference import infer_column
+from mcp_server.engine.type_evidence import Evidence
+from mcp_server.engine.type_inference import TypedColumn, decide_type
 from mcp_server.errors import InvalidArgumentError, shown
 from mcp_server.stores.sources_columns import ParseLimits, checked_names
-from mcp_server.stores.sources_csv import ParsedTable, to_utf8
+from mcp_server.stores.sources_json_pieces import array_pieces, kind_of_value, line_pieces
+from mcp_server.stores.sources_table import Look, PlannedColumn, TypedPlan
+from mcp_server.stores.sources_text import Text
 
-_FLOAT_EXACT = 2**53
-_INT64 = range(-(2**63), 2**63)
+_FLOAT_EXACT: Final = 2**53
+_KEPT_FINDINGS: Final = ("mixed_dates", "date_format", "invalid_dates", "null_as_text")
 
 
-def read_json(data: bytes, limits: ParseLimits, encoding: str | None = None) -> ParsedTable:
-    """Read one JSON array of flat objects.
+@dataclass(slots=True)
+class JsonColumn:
+    """The values of one key as the first look saw them.
 
-    Raises:
-        InvalidArgumentError: it is no valid JSON (says where), or no table (says what it is).
+    Attributes:
+        kinds: how many values of each Python type, None left out.
+        low, high: of the whole numbers.
+        texts: what its strings look like.
     """
-    text, found = to_utf8(data, encoding)
-    document = _parsed(text, "")
-    if not isinstance(document, list):
-        raise InvalidArgumentError(
-            f"The file holds one {_kind(document)}, not an array of objects.",
-            hint="A table is [{...}, {...}]; for one object a line use JSON Lines (format='jsonl').",
-        )
-    return _table(document, "Element", limits, {"encoding": found})
 
+    rows: int = 0
+    kinds: Counter[type] = field(default_factory=Counter)
+    low: int = 0
+    high: int = 0
+    texts: Evidence = field(default_factory=Evidence)
 
-def read_json_lines(data: bytes, limits: ParseLimits, encoding: str | None = None) -> ParsedTable:
-    """Read one flat object a line; blank lines are skipped.
+    @property
+    def is_empty(self) -> bool:
+        """True when no row has a value."""
+        return not self.kinds
 
-    Raises:
-        InvalidArgumentError: a line is no valid JSON or no object; says which.
-    """
-    text, found = to_utf8(data, encoding)
-    rows: list[Any] = []
-    for number, line in enumerate(text.split(b"\n"), 1):
-        if not line.strip():
-            continue
-        row = _parsed(line, f"Line {number}: ")
-        if not isinstance(row, dict):
+    def add(self, values: list[Any]) -> None:
+        """Take in the next rows.
+
+        Raises:
+            InvalidArgumentError: a value is nested, or a number beyond the range of 64 bits; says where.
+        """
+        kinds = Counter(map(type, values))
+        del kinds[type(None)]
+        for nested in (dict, list):
+            if nested in kinds:
+                raise self._refused(values, nested)
+        if float in kinds and any(type(value) is float and isinf(value) for value in values):
             raise InvalidArgumentError(
-                f"Line {number} holds one {_kind(row)}, not an object.", hint="JSON Lines has one {...} a line."
+                "holds a number beyond the range of 64 bits.", hint="Write it as text, in quotes."
             )
-        rows.append(row)
-    return _table(rows, "Object", limits, {"encoding": found})
+        if int in kinds:
+            whole = [value for value in values if type(value) is int]
+            self.low, self.high = min(self.low, *whole), max(self.high, *whole)
+        strings = kinds.keys() == {str}
+        self.texts.add(pl.Series(values if strings else [None] * len(values), dtype=pl.String))
+        self.kinds += kinds
+        self.rows += len(values)
 
+    def skip(self, n_rows: int) -> None:
+        """Take in rows that lack the key."""
+        self.texts.add(pl.Series([None], dtype=pl.String).new_from_index(0, n_rows))
+        self.rows += n_rows
 
-def _parsed(text: bytes, where: str) -> Any:
-    try:
-        return from_json(text, allow_inf_nan=False, cache_strings="keys")
-    except ValueError as refusal:
-        raise InvalidArgumentError(
-            f"{where}The file is no valid JSON: {shown(str(refusal), 150)}.", hint="Mend the file and import it again."
-        ) from None
+    def merge(self, other: Self) -> None:
+        """Take in the same column of the rows that follow."""
+        self.kinds += other.kinds
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.texts.merge(other.texts)
+        self.rows += other.rows
 
+    def plan(self, name: str) -> tuple[PlannedColumn, list[Finding]]:
+        """Return the type that all values have, text where they have several."""
+        missing = self.rows - self.kinds.total()
+        kinds = self.kinds.keys()
+        if not kinds:
+            return TypedPlan(name, pl.String(), missing), []
+        if kinds == {bool}:
+            return TypedPlan(name, pl.Boolean(), missing), []
+        if kinds == {int} and self.low >= -(2**63) and self.high < 2**63:
+            return TypedPlan(name, pl.Int64(), missing), []
+        if float in kinds and kinds <= {int, float} and self.low >= -_FLOAT_EXACT and self.high <= _FLOAT_EXACT:
+            return TypedPlan(name, pl.Float64(), missing), []
+        if kinds == {str}:
+            typed, findings = decide_type(name, self.texts)
+            if typed.dtype.is_temporal():
+                return typed, findings
+            return TypedPlan(name, pl.String(), missing), [each for each in findings if each.code in _KEPT_FINDINGS]
+        if kinds <= {int, float}:
+            text = "Holds numbers beyond what 64 bits keep exactly; kept as text."
+            return TypedPlan(name, pl.String(), missing), [Finding(name, "long_numbers", text)]
+        words = ", ".join(f"{kind_of_value(kind())} {count}" for kind, count in _by_word(self.kinds))
+        text = f"Holds values of several types ({words}); kept as text."
+        return TypedPlan(name, pl.String(), missing), [Finding(name, "mixed_types", text)]
 
-def _table(rows: list[Any], word: str, limits: ParseLimits, details: dict[str, Any]) -> ParsedTable:
-    if not rows:
-        raise InvalidArgumentError("The file has 0 data rows.", hint="Check the source.")
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise InvalidArgumentError(
-                f"{word} {number} is a {_kind(row)}, not an object, so the file is no table.",
-                hint="A table is [{...}, {...}], each object one row.",
-            )
-    given = list(dict.fromkeys(key for row in rows for key in row))
-    if not given:
-        raise InvalidArgumentError("The objects are empty: 0 columns.", hint="Check the source.")
-    names, findings = checked_names(given, limits)
-    columns = []
-    for key, name in zip(given, names, strict=True):
-        column, said = _column(name, [row.get(key) for row in rows], limits)
-        columns.append(column)
-        findings += said
-    n_partial = sum(len(row) < len(given) for row in rows)
-    notes = [f"{n_partial} objects lack some of the keys; those cells are missing."] if n_partial else []
-    return ParsedTable(pl.DataFrame(columns), findings, notes, details)
-
-
-def _column(name: str, values: list[Any], limits: ParseLimits) -> tuple[pl.Series, list[Finding]]:
-    kinds = {type(value) for value in values if value is not None}
-    if kinds & {list, dict}:
-        place = next(i for i, value in enumerate(values, 1) if isinstance(value, list | dict))
-        raise InvalidArgumentError(
-            f"Column {shown(name)} holds a nested {_kind(values[place - 1])} (row {place}).",
+    def _refused(self, values: list[Any], nested: type) -> InvalidArgumentError:
+        place = next(i for i, value in enumerate(values, self.rows + 1) if type(value) is nested)
+        return InvalidArgumentError(
+            f"holds a nested {kind_of_value(nested())} (row {place}).",
             hint="A dataset is a plain table. Flatten the objects first, one plain value a key.",
         )
-    if float in kinds and any(isinstance(value, float) and isinf(value) for value in values):
+
+
+def _by_word(kinds: Counter[type]) -> list[tuple[type, int]]:
+    return sorted(kinds.items(), key=lambda item: kind_of_value(item[0]()))
+
+
+class JsonTable:
+    """A JSON file on its way to a dataset."""
+
+    def __init__(
+        self, text: Text, limits: ParseLimits, *, is_lines: bool, report: Callable[[float], None] = lambda _: None
+    ) -> None:
+        self._text = text
+        self._limits = limits
+        self._pieces = line_pieces if is_lines else array_pieces
+        self._word = "Object" if is_lines else "Element"
+        self._report = report
+        self._keys: dict[str, str] = {}  # by the name that the column has
+        self._only: list[dict[str, Any]] | None = None
+
+    def look(self) -> Look:
+        """See the types of all keys.
+
+        Raises:
+            InvalidArgumentError: it is no valid JSON, no table, or has no rows; says where.
+            ResourceExhaustedError: too many keys, or a value too large.
+        """
+        seen: dict[str, JsonColumn] = {}
+        sizes: Counter[int] = Counter()
+        n_rows = 0
+        for number, rows in enumerate(self._pieces(self._text)):
+            self._check_rows(rows, n_rows)
+            for key in dict.fromkeys(key for row in rows for key in row):
+                if key not in seen:
+                    self._limits.check_columns(len(seen) + 1)
+                    seen[key] = JsonColumn()
+                    seen[key].skip(n_rows)
+            for key, column in seen.items():
+                self._add(key, column, [row.get(key) for row in rows])
+            sizes.update(map(len, rows))
+            n_rows += len(rows)
+            self._only = rows if number == 0 else None
+            self._report(self._text.stream.tell())
+        if not n_rows:
+            raise InvalidArgumentError("The file has 0 data rows.", hint="Check the source.")
+        if not seen:
+            raise InvalidArgumentError("The objects are empty: 0 columns.", hint="Check the source.")
+        names, findings = checked_names(list(seen), self._limits)
+        self._keys = dict(zip(names, seen, strict=True))
+        n_partial = sum(count for size, count in sizes.items() if size < len(seen))
+        notes = [f"{n_partial} objects lack some of the keys; those cells are missing."] if n_partial else []
+        return Look({name: seen[key] for name, key in self._keys.items()}, n_rows, findings, notes)
+
+    def frames(self, columns: Sequence[PlannedColumn]) -> Iterator[pl.DataFrame]:
+        """Yield the rows in their types."""
+        pieces = iter([self._only]) if self._only is not None else self._pieces(self._text)
+        for rows in pieces:
+            series = [_typed([row.get(self._keys[column.name]) for row in rows], column) for column in columns]
+            self._report(self._text.stream.tell())
+            if rows:
+                yield pl.DataFrame(series)
+
+    def _check_rows(self, rows: list[Any], n_before: int) -> None:
+        if all(type(row) is dict for row in rows):
+            return
+        number, row = next((i, row) for i, row in enumerate(rows, n_before + 1) if type(row) is not dict)
         raise InvalidArgumentError(
-            f"Column {shown(name)} holds a number beyond the range of 64 bits.", hint="Write it as text, in quotes."
+            f"{self._word} {number} is a {kind_of_value(row)}, not an object, so the file is no table.",
+            hint="A table is [{...}, {...}], each object one row.",
         )
-    if not kinds:
-        return pl.Series(name, values, pl.String), []
-    if kinds == {bool}:
-        return pl.Series(name, values, pl.Boolean), []
-    if kinds <= {int, float} and (numbers := _numbers(name, values, kinds)) is not None:
-        return numbers, []
-    texts = [value if value is None or isinstance(value, str) else _spelled(value) for value in values]
-    limits.check_field(max(len(text.encode("utf-8", "replace")) for text in texts if text is not None))
-    column = pl.Series(name, texts, pl.String)
-    if kinds == {str}:
-        return _dates_or_text(column)
-    if kinds <= {int, float}:
-        text = "Holds numbers beyond what 64 bits keep exactly; kept as text."
-        return column, [Finding(name, "long_numbers", text)]
-    words = ", ".join(sorted(_kind(kind()) for kind in kinds))
-    return column, [Finding(name, "mixed_types", f"Holds values of several types ({words}); kept as text.")]
+
+    def _add(self, key: str, column: JsonColumn, values: list[Any]) -> None:
+        try:
+            column.add(values)
+        except InvalidArgumentError as refusal:
+            raise InvalidArgumentError(
+                f"Column {shown(key)} {refusal.message}", hint=refusal.hint, details=refusal.details
+            ) from None
+        longest = max((value for value in values if type(value) is str), key=len, default="")
+        self._limits.check_field(len(longest.encode("utf-8", "replace")))
 
 
-def _numbers(name: str, values: Iterable[Any], kinds: set[type]) -> pl.Series | None:
-    whole = [value for value in values if type(value) is int]
-    if kinds == {int}:
-        return pl.Series(name, values, pl.Int64) if all(value in _INT64 for value in whole) else None
-    if any(abs(value) > _FLOAT_EXACT for value in whole):
-        return None
-    series = pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
-    return series if series.is_finite().all() else None
-
-
-def _dates_or_text(column: pl.Series) -> tuple[pl.Series, list[Finding]]:
-    """Read ISO dates; other text stays what the file says it is, numbers in quotes included."""
-    typed, findings = infer_column(column)
-    if typed.dtype.is_temporal():
-        return typed, findings
-    kept = [said for said in findings if said.code in ("mixed_dates", "date_format", "null_as_text")]
-    return column, kept
+def _typed(values: list[Any], column: PlannedColumn) -> pl.Series:
+    if column.dtype.is_temporal():
+        texts = pl.Series(column.name, values, pl.String).to_frame()
+        return texts.select(cast(TypedColumn, column).reading()).to_series()
+    if column.dtype == pl.Float64:
+        values = [None if value is None else float(value) for value in values]
+    elif column.dtype == pl.String:
+        values = [value if value is None or type(value) is str else _spelled(value) for value in values]
+    return pl.Series(column.name, values, column.dtype)
 
 
 def _spelled(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "object", list: "array", str: "string", bool: "truth value", int: "number", float: "number"}
-    return names.get(type(value), "null")

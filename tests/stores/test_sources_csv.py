@@ -1,21 +1,45 @@
 import csv
 import io
+from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from mcp_server.engine.findings import Finding
 from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError
-from mcp_server.stores import sources_csv
+from mcp_server.stores import sources_csv_records
 from mcp_server.stores.sources_columns import ParseLimits
-from mcp_server.stores.sources_csv import ParsedTable, read_csv
+from mcp_server.stores.sources_csv import CsvTable
+from mcp_server.stores.sources_csv_records import OddQuotesError
+from mcp_server.stores.sources_open import Room
+from mcp_server.stores.sources_table import Look
+from mcp_server.stores.sources_text import read_text
 
 LIMITS = ParseLimits(max_columns=50, max_field_bytes=1000, max_column_name_length=40, max_decompressed_bytes=10**8)
 
 
-def read(text: str | bytes, **options: object) -> ParsedTable:
-    return read_csv(text if isinstance(text, bytes) else text.encode(), options, LIMITS, None)
+class Read(NamedTuple):
+    frame: pl.DataFrame
+    look: Look
+    findings: list[Finding]
+
+
+def read(text: str | bytes, **options: object) -> Read:
+    with Room(Path(), 10**8) as room:
+        stream = room.file()
+        stream.write(text if isinstance(text, bytes) else text.encode())
+        found = read_text(stream, str(options["encoding"]) if "encoding" in options else None, room)
+        table = CsvTable(found, options, LIMITS, None)
+        look = table.look()
+        plans, findings = [], look.findings
+        for name, column in look.columns.items():
+            plan, said = column.plan(name)
+            plans.append(plan)
+            findings = [*findings, *said]
+        return Read(pl.concat(table.frames(plans)), look, findings)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +85,11 @@ def test_names_come_from_the_header_or_are_made() -> None:
     assert unnamed.frame.columns == ["column_1", "b"]
     assert [finding.code for finding in unnamed.findings] == ["unnamed_column"]
     assert read("1,2\n3,4\n", header=False).frame.rows() == [(1, 2), (3, 4)]
-    assert [finding.code for finding in read("1,2\n3,4\n").findings] == ["header_looks_like_data"]
+    for text, rows in (("1,2\n3,4\n", [(1, 2), (3, 4)]), ("a,2\n3,4\n", [(3, 4)]), ("2019,2020\n3,4\n", [(3, 4)])):
+        found = read(text)
+        assert [finding.code for finding in found.findings] == ["header_looks_like_data"]
+        assert found.frame.rows() == rows
+    assert read("1,2\n3,4\n", header=True).frame.columns == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -108,11 +136,18 @@ def test_what_python_writes_is_read_back(rows: list[list[str]], ending: str, quo
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator=ending, quoting=quoting)  # type: ignore[arg-type]
     writer.writerows([["one", "two"], *rows])
-    before, sources_csv._CHUNK_BYTES = sources_csv._CHUNK_BYTES, chunk
+    before, sources_csv_records.PIECE_BYTES = sources_csv_records.PIECE_BYTES, chunk
     try:
-        cells, _ = sources_csv._cells(text.getvalue().encode(), ",", LIMITS)
+        with Room(Path(), 10**8) as room:
+            stream = room.file()
+            stream.write(text.getvalue().encode())
+            table = CsvTable(read_text(stream, None, room), {}, LIMITS, ",")
+            try:
+                cells = pl.concat(table._plain_cells())
+            except OddQuotesError:
+                cells = pl.concat(table._strict_cells())
     finally:
-        sources_csv._CHUNK_BYTES = before
+        sources_csv_records.PIECE_BYTES = before
     assert [[cell or "" for cell in row] for row in cells.rows()] == [["one", "two"], *rows]
 
 

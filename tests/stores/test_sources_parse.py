@@ -93,7 +93,7 @@ def test_a_workbook_is_read_by_sheet(tmp_path: Path) -> None:
     frame, answer = parse(path)
     assert frame.columns == ["id", "team"]
     assert frame["team"].to_list() == ["BOS", "LAL"]
-    assert answer["notes"] == ["Sheet 'first' of 2 was read."]
+    assert answer["notes"] == ["Sheet 'first' of 2 was read; the workbook's sheets: 'first', 'second'."]
     assert parse(path, sheet="second")[0].height == 1
     assert "'first', 'second'" in refusal_of(path, sheet="third").hint
     path.write_bytes(b"PK\x03\x04 nonsense")
