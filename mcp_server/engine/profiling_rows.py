@@ -140,7 +140,7 @@ def _all_but_one(
 ) -> list[NearDuplicates]:
     """Compare different rows without one column each: their hash less that column's stands for the rest."""
     found = []
-    for name in table.names if table.n_rows > 1 and len(table.names) > 1 else []:
+    for name in table.names if len(rows) > 1 and len(table.names) > 1 else []:
         rest = full - _hash(table, name)[rows]
         repeated = np.flatnonzero(_is_repeated(rest))
         if not len(repeated):
