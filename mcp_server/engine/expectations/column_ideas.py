@@ -1,6 +1,7 @@
 """What one column's figures suggest: presence, sets, shapes, ranges, order, type."""
 
 import math
+import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any, Final
@@ -10,6 +11,7 @@ import polars as pl
 from mcp_server.engine.expectations.dtypes import pandas_name
 from mcp_server.engine.expectations.ideas import Idea
 from mcp_server.engine.expectations.literals import plain
+from mcp_server.engine.expectations.patterns import to_rust
 from mcp_server.engine.expectations.profile import ColumnFigures
 
 FEW_ROWS: Final = 10
@@ -25,6 +27,7 @@ _MEAN_DISTINCT: Final = 20
 _MEAN_SHIFT: Final = 0.25  # deviations
 _SPANS_ON: Final = 10
 _YEARS_ON: Final = 10
+_ID_NAME: Final = re.compile(r"(?i)(^|_)(id|key|code|number|no|nr|index|zip|phone)$|Id$")
 _BLANK_ENDS: Final = r"^\s|\s$"
 
 _BETWEEN: Final = "expect_column_values_to_be_between"
@@ -62,6 +65,9 @@ def _presence(column: ColumnFigures) -> Iterator[Idea]:
 
 def _text(column: ColumnFigures) -> Iterator[Idea]:
     values = [value for value in column.categories if value.strip().lower() not in MISSING_WORDS]
+    if column.shape is not None and column.shape.regex is not None and len(values) > _FEW_CLASSES:
+        fitting = pl.Series(values).str.contains(to_rust(column.shape.regex))
+        values = pl.Series(values).filter(fitting).to_list()  # what is built otherwise is more likely a mistake
     is_class = bool(values) and column.distinct * 5 <= column.present and sum(map(len, values)) <= _LONGEST_SET
     if is_class:
         evidence = f"All {column.present:,} values are among these {len(values)}."
@@ -148,7 +154,7 @@ def _range(column: ColumnFigures) -> Iterator[Idea]:
         f"{robust_low:.6g} and {robust_high:.6g}, widened by half of that distance."
     )
     yield Idea(3, _BETWEEN, {"column": column.name, "min_value": low, "max_value": high}, "warning", evidence)
-    inside = low <= column.low and column.high <= high
+    inside = (low <= column.low and column.high <= high) or column.low < 0 <= robust_low - margin
     far = max(robust_low - column.low, column.high - robust_high) > _FAR_OUT * 2 * margin
     if inside or far:
         return
@@ -180,7 +186,7 @@ def _outward(value: float, scale: float, *, up: bool) -> float:
 def _mean(column: ColumnFigures) -> Iterator[Idea]:
     mean, deviation = column.mean, column.deviation
     enough = column.present >= _MEAN_ROWS and column.distinct > _MEAN_DISTINCT
-    if not enough or mean is None or not deviation or not math.isfinite(deviation) or _is_number_of_rows(column):
+    if not enough or mean is None or not deviation or not math.isfinite(deviation) or _is_name(column):
         return
     room = deviation * _MEAN_SHIFT
     low, high = _outward(mean - room, room, up=False), _outward(mean + room, room, up=True)
@@ -189,8 +195,10 @@ def _mean(column: ColumnFigures) -> Iterator[Idea]:
     yield Idea(5, "expect_column_mean_to_be_between", kwargs, "warning", evidence)
 
 
-def _is_number_of_rows(column: ColumnFigures) -> bool:
-    return column.distinct == column.present and float(column.low).is_integer() and float(column.high).is_integer()
+def _is_name(column: ColumnFigures) -> bool:
+    """True for a number that names something: a figure of it, such as its mean, says nothing."""
+    whole = float(column.low).is_integer() and float(column.high).is_integer()
+    return whole and (column.distinct == column.present or _ID_NAME.search(column.name) is not None)
 
 
 def grows(column: ColumnFigures) -> bool:

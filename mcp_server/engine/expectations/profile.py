@@ -93,7 +93,7 @@ def figures_of(frame: pl.LazyFrame, sample: pl.DataFrame | None = None) -> list[
 def _texts(sample: pl.DataFrame | None, name: str, dtype: pl.DataType) -> list[str]:
     if sample is None or family_of(dtype) != "text":
         return []
-    return sample[name].drop_nulls().cast(pl.String).unique(maintain_order=True).to_list()
+    return sample[name].drop_nulls().cast(pl.String).to_list()
 
 
 def _measures(name: str, dtype: pl.DataType) -> dict[str, pl.Expr]:

@@ -1,6 +1,7 @@
 """How the texts of a column are built: known kinds, dates of one format, or a pattern they share."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from mcp_server.engine.expectations.patterns import to_rust
 
 _MAX_PARTS: Final = 12
 _MAX_CHARACTERS: Final = 200
+_USUAL: Final = 0.995
 _TRIED_AS_DATES: Final = 400
 _KNOWN: Final = (
     ("UUIDs", r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"),
@@ -43,9 +45,15 @@ class Shape:
     format: str | None = None
 
 
-def shape_of(texts: Sequence[str]) -> Shape | None:
-    """Return what all `texts` have in common; None when they are too few, too long or share no shape."""
-    if not texts or any(len(text) > _MAX_CHARACTERS for text in texts):
+def shape_of(values: Sequence[str]) -> Shape | None:
+    """Return what `values` have in common, but for one in two hundred of them at most.
+
+    None when they are too long, share no shape, or could be read as dates of several formats only.
+    """
+    if not values:
+        return None
+    texts = _usual(values)
+    if any(len(text) > _MAX_CHARACTERS for text in texts):
         return None
     form = _date_format(texts)
     if form is not None:
@@ -56,6 +64,22 @@ def shape_of(texts: Sequence[str]) -> Shape | None:
             return Shape(words, regex=pattern)
     pattern_found = pattern_of(texts)
     return Shape("texts of one build", regex=pattern_found) if pattern_found is not None else None
+
+
+def _usual(values: Sequence[str]) -> list[str]:
+    """Return the different values, without those of rare builds where the others are of one build."""
+    counts = Counter(values)
+    builds: Counter[str] = Counter()
+    for text, count in counts.items():
+        builds[_build(text)] += count
+    build, most = builds.most_common(1)[0]
+    if most < len(values) * _USUAL:
+        return list(counts)
+    return [text for text in counts if _build(text) == build]
+
+
+def _build(text: str) -> str:
+    return "".join(kind for kind, _ in _runs(text[: _MAX_CHARACTERS + 1]))
 
 
 def _date_format(texts: Sequence[str]) -> str | None:

@@ -21,6 +21,8 @@ _MOST_NAMED: Final = 200
 _LONGEST_NAME: Final = 500
 _MOST_OUTSIDE: Final = {"expect_column_values_": 0.05, "expect_column_value_": 0.05}
 _MOST_OUTSIDE_BETWEEN_COLUMNS: Final = 0.005
+_UNIQUE: Final = {"expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique"}
+_ALMOST_UNIQUE: Final = 0.999
 
 
 def suggest(frame: pl.LazyFrame) -> tuple[Expectation, ...]:
@@ -65,18 +67,19 @@ def _key_ideas(table: pl.LazyFrame, columns: Sequence[ColumnFigures]) -> Iterato
     if not columns or columns[0].rows < FEW_ROWS:
         return
     unique = [column for column in columns if _may_be_key(column)]
-    for column in unique:
+    almost = [column for column in columns if column not in unique and _may_be_key(column, _ALMOST_UNIQUE)]
+    for column in [*unique, *almost]:
         evidence = f"All {column.present:,} values differ."
         yield Idea(1, "expect_column_values_to_be_unique", {"column": column.name}, "critical", evidence)
-    key = None if unique else compound_key(table, columns)
+    key = None if unique or almost else compound_key(table, columns)
     if key is not None:
         evidence = f"No column alone, but these {len(key)} together tell all {columns[0].rows:,} rows apart."
         yield Idea(1, "expect_compound_columns_to_be_unique", {"column_list": list(key)}, "critical", evidence)
 
 
-def _may_be_key(column: ColumnFigures) -> bool:
+def _may_be_key(column: ColumnFigures, least: float = 1.0) -> bool:
     fits = column.dtype.is_integer() or column.family == "text"
-    return fits and not column.missing and column.distinct == column.present
+    return fits and not column.missing and column.distinct >= column.present * least
 
 
 def _holding(table: pl.LazyFrame, ideas: Sequence[Idea]) -> list[Idea]:
@@ -108,10 +111,13 @@ def _allowing(idea: Idea, outcome: Outcome) -> Idea | None:
         return None
     share = outcome.unexpected_percent / 100
     most = next((most for start, most in _MOST_OUTSIDE.items() if idea.type.startswith(start)), None)
-    if share > (most if most is not None else _MOST_OUTSIDE_BETWEEN_COLUMNS) or "unique" in idea.type[:30]:
+    if idea.type in _UNIQUE:
+        most = 2 * (1 - _ALMOST_UNIQUE)
+    if share > (most if most is not None else _MOST_OUTSIDE_BETWEEN_COLUMNS):
         return None
     judged = outcome.element_count - (outcome.missing_count or 0)
-    mostly = math.floor((1 - share * 1.5) * 10_000) / 10_000
+    digits = 10.0 ** max(4, math.ceil(-math.log10(share)) + 1) if share else 1e4
+    mostly = math.floor((1 - share * 1.5) * digits) / digits
     count = f"{outcome.unexpected_count:,}"
     all_values = f"All {judged:,} values"
     evidence = (
