@@ -256,7 +256,8 @@ def _nba_elo(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
 def _nbaallelo(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     present = set(table.columns)
     order = number("gameorder", table) if "gameorder" in present else pl.Series([None] * table.height, dtype=pl.Float64)
-    copy = number("_iscopy", table) if "_iscopy" in present else pl.Series([0.0] * table.height, dtype=pl.Float64)
+    of_host = franchise(_code_in_id()) == franchise(text("team_id"))
+    copy = number("_iscopy", table) if "_iscopy" in present else table.select((~of_host).cast(pl.Float64)).to_series()
     sides = table.select(
         "_row",
         text("game_id"),
@@ -339,6 +340,11 @@ def _by_sides(sides: pl.DataFrame, *, at_home: pl.Expr, neutral: pl.Expr, parts:
     )  # fmt: skip
 
 
+def _code_in_id() -> pl.Expr:
+    """Return the home team's code at the end of `game_id`."""
+    return text("game_id").str.extract(r"([A-Za-z]{2,3})$").str.to_uppercase()
+
+
 def _place(table: pl.DataFrame) -> pl.Series:
     """Return H, A or N: where the team that a row is written for played (see the module)."""
     present = set(table.columns)
@@ -352,7 +358,7 @@ def _place(table: pl.DataFrame) -> pl.Series:
             expected = 1 / (1 + 10.0 ** (-(lead.to_numpy() + advantage) / 400))
             visible = pl.Series(abs(expected - forecast.to_numpy()) < 1e-4)
             place = place.fill_null(pl.when(visible).then(pl.lit(letter)))
-    code = text("game_id").str.extract(r"([A-Za-z]{2,3})$").str.to_uppercase()
+    code = _code_in_id()
     team, other = text("team_id"), text("opp_id")
     by_id = (
         pl.when(code == team).then(pl.lit("H")).when(code == other).then(pl.lit("A"))

@@ -1,20 +1,31 @@
 """From rows that tell games, perhaps more than once, to one row a game; what repeats or contradicts is counted.
 
 Rows tell one game when they have its `game_id`. Rows without one tell the same game when two teams meet on one day,
-whoever is called the home team; so do rows with different ids and the same score. Teams that met twice on one day are
-known from the years until 1983 only (five days in the whole history of the league): there, two scores are two games.
+whoever is called the home team; so do rows with different ids and the same score. Two scores are two games only under
+two ids, or on the five days of the league's history on which two teams met twice.
 """
 
 from dataclasses import dataclass, field
+from datetime import date
 
 import polars as pl
 
 from mcp_server.nba.franchises import franchise
 
-_LAST_DOUBLE_HEADER = 1983
 _EXAMPLES = 3
 _PAIR = ("_low", "_high")
 _SCORE = ("_low_points", "_high_points")
+_DOUBLE_HEADERS = [
+    {"date": day, "_low": low, "_high": high}
+    for day, low, high in (
+        (date(1954, 3, 8), "ATL", "BLB"),
+        (date(1970, 2, 8), "ATL", "CHI"),
+        (date(1976, 1, 24), "BRK", "VIR"),
+        (date(1979, 3, 23), "BRK", "PHI"),
+        (date(1983, 4, 13), "LAL", "SAS"),
+    )
+]
+"""When two teams met twice on a day, by their lasting codes. Source: FiveThirtyEight's nbaallelo.csv, 1946 to 2015."""
 
 
 @dataclass(slots=True)
@@ -73,9 +84,9 @@ def _with_ids(games: pl.DataFrame) -> pl.DataFrame:
     if not games["game_id"].null_count():
         return games
     meeting = ["date", *_PAIR]
-    score = pl.concat_str(*_SCORE, separator="-")
-    number = score.rank("dense").over(meeting).fill_null(1).cast(pl.Int64)
-    number = pl.when(pl.col("date").dt.year() <= _LAST_DOUBLE_HEADER).then(number).otherwise(1)
+    first_told = pl.col("_row").min().over(*meeting, *_SCORE)
+    played_twice = pl.struct("date", *_PAIR).is_in(_DOUBLE_HEADERS) & pl.col(_SCORE[0]).is_not_null()
+    number = pl.when(played_twice).then(first_told.rank("dense").over(meeting)).otherwise(1)
     hosts = games.with_columns(
         _home=pl.col("home_team").first().over(meeting), _away=pl.col("away_team").first().over(meeting), _number=number
     )

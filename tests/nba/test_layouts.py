@@ -51,8 +51,8 @@ def test_two_rows_a_game_become_one(games: pl.DataFrame) -> None:
 
 def test_two_rows_a_game_in_any_order_become_the_same_games(games: pl.DataFrame) -> None:
     shuffled = as_nbaallelo(games).sample(fraction=1, shuffle=True, seed=1)
-    table, _ = to_games(shuffled)
-    assert table.select(list(CANONICAL)).equals(games)
+    for rows in (shuffled, shuffled.drop("_iscopy")):
+        assert to_games(rows)[0].select(list(CANONICAL)).equals(games)
 
 
 def test_without_a_location_the_home_side_comes_from_the_game_id(games: pl.DataFrame) -> None:
@@ -88,6 +88,13 @@ def test_two_games_of_one_day_and_pairing_are_both_kept() -> None:
     assert table.height == 2
     assert table["game_id"].n_unique() == 2
     assert report.repeated == 1
+
+
+def test_on_any_other_day_a_second_score_is_a_contradiction() -> None:
+    day = ("1983-04-14", "SAS", "LAL")
+    table, report = to_games(as_nba_elo(games_table((*day, 117, 114), (*day, 109, 99))))
+    assert table["home_points"].to_list() == [117]
+    assert report.contradictory == 1
 
 
 def test_a_second_opponent_of_one_day_is_another_game() -> None:
@@ -368,6 +375,18 @@ def test_the_real_file_becomes_its_games(shared_data: Path) -> None:
     assert table["date"].is_sorted()
     assert table.filter(pl.col("home_points") > pl.col("away_points")).height == 39311
     assert table["home_franchise"].n_unique() == 53
+
+
+def test_the_real_games_in_the_layout_of_one_row_without_numbers_are_all_there(shared_data: Path) -> None:
+    games, _ = to_games(pl.read_csv(shared_data / "data" / "nba_games_1947_2015.csv", infer_schema_length=None))
+    elo = as_nba_elo(games)
+    table, report = to_games(elo)
+    assert table.drop("game_id").equals(games.select(list(CANONICAL)).drop("game_id"))
+    assert (table["game_id"].n_unique(), report.repeated + report.mirrored + report.contradictory) == (63157, 0)
+    table, report = to_games(
+        pl.concat([elo, elo.head(1000), elo.gather_every(1000).with_columns(pl.col("score1") + 1)])
+    )
+    assert (table.height, report.repeated, report.contradictory) == (63157, 1000, 64)
 
 
 def test_the_real_file_read_as_text_gives_the_same_games(shared_data: Path) -> None:
