@@ -212,10 +212,10 @@ def _fetch(
     source: Source, measured: Measured, wanted: Mapping[int, Examples]
 ) -> dict[int, tuple[tuple[Any, ...], tuple[int, ...]]]:
     """Return, by position, the first unexpected values and their row numbers."""
-    found = {index: examples.first(measured, source) for index, examples in wanted.items()}
-    queries = [each for each in found.values() if isinstance(each, pl.LazyFrame)]
-    fetched = iter(pl.collect_all(queries, engine="streaming"))
-    frames = {index: next(fetched) if isinstance(each, pl.LazyFrame) else each for index, each in found.items()}
+    frames: dict[int, pl.DataFrame] = {}
+    for index, examples in wanted.items():
+        found = examples.first(measured, source)
+        frames[index] = found.collect(engine="streaming") if isinstance(found, pl.LazyFrame) else found
     return {
         index: (_shaped(frame, wanted[index]), tuple(frame[source.row].to_list())) for index, frame in frames.items()
     }
