@@ -28,6 +28,7 @@ READ = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_h
 WRITE = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 WRITE_IDEMPOTENT = WRITE.model_copy(update={"idempotent_hint": True})
 WRITE_OPEN_WORLD = WRITE.model_copy(update={"open_world_hint": True})
+WRITE_IDEMPOTENT_OPEN_WORLD = WRITE_IDEMPOTENT.model_copy(update={"open_world_hint": True})
 DESTROY = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=False)
 
 

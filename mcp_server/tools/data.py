@@ -17,12 +17,25 @@ from mcp_server.results.data import (
     ReportText,
     SourcePage,
 )
-from mcp_server.tools.calling import DESTROY, READ, WRITE, WRITE_IDEMPOTENT, ToolSpec, app_of, caller_of, run_job
+from mcp_server.tools.calling import (
+    DESTROY,
+    READ,
+    WRITE_IDEMPOTENT,
+    WRITE_IDEMPOTENT_OPEN_WORLD,
+    WRITE_OPEN_WORLD,
+    ToolSpec,
+    app_of,
+    caller_of,
+    run_job,
+)
 from mcp_server.tools.confirmation import Confirmed
 from mcp_server.tools.parameters import Columns, Confirm, Cursor, DatasetRef, Detail, Limit, Name, Plot, WaitSeconds
 
 Source = Annotated[
-    str, Field(min_length=1, max_length=4000, description="path in a data root, or as list_sources shows: nba://sample")
+    str,
+    Field(
+        min_length=1, max_length=4000, description="path in a data root, s3:// sql:// https:// nba:// (list_sources)"
+    ),
 ]
 FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel"]
 Sql = Annotated[str, Field(min_length=1, max_length=100_000, description="one SELECT; each dataset is a table")]
@@ -45,7 +58,7 @@ async def import_dataset(
     options: ImportOptions = {},  # noqa: B006  # the contract's default; never changed
     wait_seconds: WaitSeconds = 25,
 ) -> Job[DatasetResult]:
-    """Use it to bring a file, or simulated games, in as a dataset; an existing name gets its next version.
+    """Use it to bring a file, table, query or games in as a dataset; an existing name gets its next version.
 
     list_sources shows what can be imported; to make one dataset from another use transform_dataset.
     """
@@ -123,18 +136,18 @@ async def clean_dataset(
 def export_dataset(
     ctx: Context,
     dataset: DatasetRef,
-    target: Annotated[str, Field(min_length=1, max_length=4000, description="file to write, in a data root")],
+    target: Annotated[str, Field(min_length=1, max_length=4000, description="file in a data root, or s3://bucket/key")],
     format: Literal["csv", "parquet", "jsonl"] = "csv",
     overwrite: bool = False,
 ) -> ExportResult:
-    """Use it to write a dataset to a file for other programs; to read rows here use query_data."""
+    """Use it to write a dataset to a file or bucket for other programs; to read rows here use query_data."""
     return app_of(ctx).data.export_dataset(
         caller=caller_of(ctx), dataset=dataset, target=target, format=format, overwrite=overwrite
     )
 
 
 def list_sources(ctx: Context, limit: Limit = 50, cursor: Cursor = None) -> SourcePage:
-    """Use it to find what import_dataset can read: the files in the data roots and the built-in samples."""
+    """Use it to find what import_dataset can read: files, tables of connections, buckets, hosts, NBA sources."""
     return app_of(ctx).data.list_sources(limit=limit, cursor=cursor)
 
 
@@ -153,13 +166,13 @@ def delete_dataset(ctx: Context, dataset: DatasetRef, confirmed: Confirmed, conf
 
 
 TOOLS = (
-    ToolSpec(import_dataset, "Import a dataset", role="data_scientist", hints=WRITE_IDEMPOTENT, job=True),
+    ToolSpec(import_dataset, "Import a dataset", role="data_scientist", hints=WRITE_IDEMPOTENT_OPEN_WORLD, job=True),
     ToolSpec(list_datasets, "List datasets", role="viewer", hints=READ),
     ToolSpec(describe_dataset, "Describe a dataset", role="viewer", hints=READ, job=True),
     ToolSpec(query_data, "Query datasets with SQL", role="viewer", hints=READ),
     ToolSpec(transform_dataset, "Make a dataset from others", role="data_scientist", hints=WRITE_IDEMPOTENT, job=True),
     ToolSpec(clean_dataset, "Clean a dataset", role="data_scientist", hints=WRITE_IDEMPOTENT, job=True),
-    ToolSpec(export_dataset, "Export a dataset", role="data_scientist", hints=WRITE),
+    ToolSpec(export_dataset, "Export a dataset", role="data_scientist", hints=WRITE_OPEN_WORLD),
     ToolSpec(list_sources, "List sources", role="viewer", hints=READ),
     ToolSpec(get_report, "Read a report", role="viewer", hints=READ),
     ToolSpec(delete_dataset, "Delete a dataset", role="admin", hints=DESTROY),
