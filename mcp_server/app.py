@@ -22,6 +22,7 @@ from mcp_server.runtime.jobs.inline import WorkRunner
 from mcp_server.runtime.jobs.queue import JobQueue
 from mcp_server.runtime.jobs.supervisor import WorkerSupervisor
 from mcp_server.services.data import DataService
+from mcp_server.services.dependants import DatasetUsers
 from mcp_server.services.deployment import DeploymentService
 from mcp_server.services.health import HealthService
 from mcp_server.services.importing import Importing
@@ -148,6 +149,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
     stack.callback(database.close)
     database.migrate()
     artifacts = ArtifactStore(settings.data_dir / "artifacts")
+    artifacts.sweep(clock.now())
     reports = ReportStore(database, artifacts, clock, keep=settings.limits.max_reports)
     datasets = DatasetStore(database, artifacts, clock)
     suites = SuiteStore(database, clock)
@@ -163,6 +165,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
     jobs = JobQueue(settings, records, job_kinds)
     stack.callback(jobs.close)
 
+    alerts = AlertStore(database, clock)
     validation = ValidationService(datasets=datasets, suites=suites, reports=reports)
     data = DataService(
         datasets=datasets,
@@ -172,7 +175,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         importing=Importing(sources, _readers(settings, buckets, clock)),
         exports=Exports(sources, buckets, artifacts),
         queries=DatasetQueries(datasets, artifacts, settings.limits),
-        users_of=models.trained_on,
+        users_of=DatasetUsers(models, alerts.policies, jobs.list_schedules),
     )
     training = TrainingService(
         datasets=datasets,
@@ -210,7 +213,6 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         limits=settings.limits,
     )
     stack.callback(prediction.close)
-    alerts = AlertStore(database, clock)
     deployment = DeploymentService(
         endpoints=endpoints,
         models=models,
@@ -306,9 +308,7 @@ def _readers(settings: Settings, buckets: Buckets, clock: Clock) -> dict[str, So
     """Return the readers of sources that are no files, by scheme."""
     remote, limits = settings.remote, settings.limits
     return {
-        "nba": NbaSources(
-            settings=settings.nba, limits=limits, clock=clock, cache=settings.data_dir / "cache" / "nba"
-        ),
+        "nba": NbaSources(settings=settings.nba, limits=limits, clock=clock, cache=settings.data_dir / "cache" / "nba"),
         "s3": S3Sources(buckets, remote, limits),
         "sql": SqlSources(Connections(settings.connections, remote), remote, limits),
         "https": WebSources(settings.web, remote, limits),

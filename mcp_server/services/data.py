@@ -66,7 +66,7 @@ class DataService:
 
         Args:
             users_of: returns the names of what else depends on any of the dataset references given, such as
-                `model upset@1.0.0`.
+                `model upset@1.0.0`; a bare name among them means that no version of it would be left.
         """
         self._datasets = datasets
         self._artifacts = artifacts
@@ -240,12 +240,11 @@ class DataService:
             return self._apply_recipe(caller, name, recipe, given, progress)
         progress(0.05, "running the query")
         with self._artifacts.temporary_path(".parquet") as output:
-            read = self._queries.materialise(sql or "", output, progress.cancelled)
-            parents = list(dict.fromkeys(version.ref for version in (*read, *given)))
+            made = self._queries.materialise(sql or "", output, progress.cancelled)
+            parents = list(dict.fromkeys(version.ref for version in (*made.read, *given)))
             lineage = {"parents": parents, "sql": sql}
-            version, created = self._store(
-                name, output, f"sql over {', '.join(parents) or 'no dataset'}", lineage, caller
-            )
+            source = f"sql over {', '.join(parents) or 'no dataset'}"
+            version, created = self._store(name, output, source, lineage, caller, ordered=made.ordered)
         return written_result(version, created, "Stored the query's rows as")
 
     def _apply_recipe(
@@ -335,7 +334,8 @@ class DataService:
         resolved = self._datasets.resolve(dataset)
         refs = [resolved.ref] if number is not None else [version.ref for version in self._datasets.versions(name)]
         derived = [ref for ref in self._datasets.descendants(refs) if ref not in refs]
-        users = [f"dataset {ref}" for ref in derived] + self._users_of(refs)
+        remaining = {version.ref for version in self._datasets.versions(name)} - {*refs}
+        users = [f"dataset {ref}" for ref in derived] + self._users_of(refs if remaining else [*refs, name])
         if users:
             more = f" and {len(users) - 10} more" if len(users) > 10 else ""
             raise FailedPreconditionError(
@@ -347,9 +347,16 @@ class DataService:
         return DeletedDataset(summary=f"Deleted {', '.join(deleted)}.", deleted=deleted)
 
     def _store(
-        self, name: str, content: pl.DataFrame | Path, source: str, lineage: Mapping[str, Any], caller: Caller
+        self,
+        name: str,
+        content: pl.DataFrame | Path,
+        source: str,
+        lineage: Mapping[str, Any],
+        caller: Caller,
+        *,
+        ordered: bool = True,
     ) -> tuple[DatasetVersion, bool]:
         """Write a version; return it, and whether its content was new."""
         known = self._datasets.versions(name)
-        version = self._datasets.write(name, content, source=source, lineage=lineage, caller=caller)
+        version = self._datasets.write(name, content, source=source, lineage=lineage, caller=caller, ordered=ordered)
         return version, not known or version.version > known[-1].version

@@ -9,12 +9,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from mcp_server.errors import FailedPreconditionError, ResourceExhaustedError, UnavailableError
 
 _CHUNK_BYTES = 1 << 20
+_LEFT_AFTER_S = 24 * 3600.0  # no work in hand takes that long
 
 
 def file_sha256(path: Path) -> str:
@@ -138,6 +140,20 @@ class ArtifactStore:
             yield Path(name)
         finally:
             shutil.rmtree(name, ignore_errors=True)
+
+    def sweep(self, now: datetime) -> int:
+        """Remove what processes that were killed left in the incoming folder more than a day ago; return how much."""
+        removed = 0
+        for path in self._incoming.iterdir():
+            with suppress(FileNotFoundError):  # another process may sweep, or end its work, at the same time
+                if path.lstat().st_mtime > now.timestamp() - _LEFT_AFTER_S:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+                removed += 1
+        return removed
 
     def where(self, key: str) -> Path:
         """Return where `key` lies or would lie, without a look at the disk."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from mcp_server.errors import ConflictError, FailedPreconditionError, InvalidArgumentError, NotFoundError, shown
@@ -17,7 +18,7 @@ from mcp_server.runtime.identity import Caller
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
 from mcp_server.stores.parquet import Column, describe_parquet, write_parquet
-from mcp_server.stores.schema import datasets
+from mcp_server.stores.schema import dataset_numbers, datasets
 
 _REFERENCE = re.compile(r"([a-z][a-z0-9_-]{0,62})(?:@([0-9]{1,9}))?")
 _ATTEMPTS = 5
@@ -106,6 +107,7 @@ class DatasetStore:
         source: str,
         lineage: Mapping[str, Any],
         caller: Caller,
+        ordered: bool = True,
     ) -> DatasetVersion:
         """Store `content` as the next version of `name`; content equal to the latest version's is that version.
 
@@ -113,6 +115,7 @@ class DatasetStore:
             content: a frame, or a file that `write_parquet` wrote.
             source: where it came from, in words.
             lineage: plain JSON, see `DatasetVersion`.
+            ordered: False where the order of rows says nothing, so that equal rows in another order are equal content.
 
         Raises:
             InvalidArgumentError: the name cannot be one, or the frame has no row or no column, or is no plain table.
@@ -130,6 +133,8 @@ class DatasetStore:
                     f"Dataset {shown(name)} would be empty: {rows} data rows, {len(columns)} columns.",
                     hint="Check the source, the query or the steps that made it.",
                 )
+            if not ordered and (same := self._same_rows(name, path, rows, columns)) is not None:
+                return same
             key = self._artifacts.put_file(path, ".parquet")
         record = {
             "name": name,
@@ -143,6 +148,15 @@ class DatasetStore:
             "created_by": caller.name,
         }
         return self._version(self._record(record))
+
+    def _same_rows(self, name: str, path: Path, rows: int, columns: Sequence[Column]) -> DatasetVersion | None:
+        """Return the latest version when it has the same rows as the file, in whatever order."""
+        with self._database.read() as connection:
+            latest = _find(connection, name, None)
+        if latest is None or (latest.rows, latest.columns) != (rows, [column.to_document() for column in columns]):
+            return None
+        version = self._version(latest)
+        return version if _rows_sum(version.path) == _rows_sum(path) else None
 
     def names(self) -> list[str]:
         """Return the names of all datasets, in order."""
@@ -193,6 +207,7 @@ class DatasetStore:
             if not rows:
                 raise _unknown(connection, name, version)
             connection.execute(sa.delete(datasets).where(chosen))
+            _remember_deleted(connection, name, max(row.version for row in rows))
             unused = _unused(connection, {key for row in rows for key in (row.artifact, *_files(row.lineage))})
         for key in unused:
             self._artifacts.delete(key)
@@ -213,7 +228,7 @@ class DatasetStore:
                     latest = _find(connection, record["name"], None)
                     if latest is not None and latest.content_hash == record["content_hash"]:
                         return latest
-                    number = latest.version + 1 if latest is not None else 1
+                    number = _next_number(connection, record["name"], latest)
                     connection.execute(sa.insert(datasets).values(record | {"version": number}))
                     inserted = (datasets.c.name == record["name"]) & (datasets.c.version == number)
                     return connection.execute(sa.select(datasets).where(inserted)).one()
@@ -287,6 +302,30 @@ def _unused(connection: sa.Connection, keys: set[str]) -> set[str]:
     """Return those of `keys` that no dataset version uses."""
     rows = connection.execute(sa.select(datasets.c.artifact, datasets.c.lineage))
     return keys - {key for row in rows for key in (row.artifact, *_files(row.lineage))}
+
+
+def _rows_sum(path: Path) -> tuple[Any, ...]:
+    """Return 128 bits that are the same for equal rows in any order."""
+    row = pl.struct(pl.all())
+    sums = [row.hash(seed).cast(pl.Int128).sum().alias(str(seed)) for seed in (1, 2)]
+    return pl.scan_parquet(path).select(sums).collect(engine="streaming").row(0)
+
+
+def _remember_deleted(connection: sa.Connection, name: str, version: int) -> None:
+    """Note the highest number that was deleted, in the transaction that deletes."""
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    insert = make(dataset_numbers).values(name=name, last_deleted=version)
+    lower = dataset_numbers.c.last_deleted < version
+    connection.execute(
+        insert.on_conflict_do_update(index_elements=["name"], set_={"last_deleted": version}, where=lower)
+    )
+
+
+def _next_number(connection: sa.Connection, name: str, latest: sa.Row[Any] | None) -> int:
+    """Return a number that no version has or had. The deleted ones are read after the latest: none slips between."""
+    statement = sa.select(dataset_numbers.c.last_deleted).where(dataset_numbers.c.name == name)
+    deleted = connection.execute(statement).scalar_one_or_none() or 0
+    return max(latest.version if latest is not None else 0, deleted) + 1
 
 
 def _find(connection: sa.Connection, name: str, version: int | None) -> sa.Row[Any] | None:

@@ -52,7 +52,7 @@ def run_query(arguments: dict[str, Any]) -> dict[str, Any]:
         if answer is None:
             raise InvalidArgumentError("The SQL gives no rows.", hint="Send a SELECT.")
         if "output" in arguments:
-            return _written(answer, arguments) | {"read": _tables_read(connection, arguments)}
+            return _written(answer, arguments) | _told_by_tree(connection, arguments)
         return _first_rows(answer, arguments["max_rows"])
     except (duckdb.Error, pa.ArrowException) as refusal:
         raise explained(_located(connection, sql, refusal), arguments) from None
@@ -110,11 +110,18 @@ def _require_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         )
 
 
-def _tables_read(connection: duckdb.DuckDBPyConnection, arguments: Mapping[str, Any]) -> list[str]:
-    """Return the tables that the SQL reads; all that it names when DuckDB cannot say (PIVOT, table functions)."""
+def _told_by_tree(connection: duckdb.DuckDBPyConnection, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables that the SQL reads, and whether it puts its rows in order.
+
+    Where DuckDB gives no tree (PIVOT, table functions) it is all tables that the SQL names, and their order counts.
+    """
     row = connection.execute("SELECT json_serialize_sql(?)", [arguments["sql"]]).fetchone()
-    found = _base_tables(json.loads(row[0])) if row is not None else set()
-    return [name for name in arguments["tables"] if name in found] or list(arguments["tables"])
+    tree = json.loads(row[0]) if row is not None else {}
+    found = _base_tables(tree)
+    read = [name for name in arguments["tables"] if name in found] or list(arguments["tables"])
+    statements = tree.get("statements") or []
+    modifiers = [each.get("type") for each in statements[0]["node"].get("modifiers", [])] if statements else []
+    return {"read": read, "ordered": not statements or "ORDER_MODIFIER" in modifiers}
 
 
 def _base_tables(node: Any) -> set[str]:

@@ -33,6 +33,14 @@ class QueryRows:
     truncated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A table that was written: the dataset versions that were read, and whether the SQL puts its rows in order."""
+
+    read: Sequence[DatasetVersion]
+    ordered: bool
+
+
 class DatasetQueries:
     """Runs SELECT statements over datasets, each a table of its name (`games`, or `"games@2"`). Thread-safe."""
 
@@ -55,17 +63,16 @@ class DatasetQueries:
         answer = self._run(sql, self._tables(sql), {"max_rows": limit})
         return QueryRows(answer["columns"], answer["dtypes"], answer["rows"], answer["truncated"])
 
-    def materialise(
-        self, sql: str, output: Path, cancelled: Callable[[], bool] = never_cancelled
-    ) -> list[DatasetVersion]:
-        """Write all rows of `sql` to `output` as Parquet and return the dataset versions that it read.
+    def materialise(self, sql: str, output: Path, cancelled: Callable[[], bool] = never_cancelled) -> Made:
+        """Write all rows of `sql` to `output` as Parquet.
 
         Raises:
             As `select`; and ResourceExhaustedError beyond the limit of rows.
         """
         tables = self._tables(sql)
         answer = self._run(sql, tables, {"output": str(output), "max_rows": self._limits.transform_max_rows}, cancelled)
-        return list({tables[name].ref: tables[name] for name in answer["read"]}.values())
+        read = {tables[name].ref: tables[name] for name in answer["read"]}
+        return Made(list(read.values()), answer["ordered"])
 
     def _tables(self, sql: str) -> dict[str, DatasetVersion]:
         """Return the datasets whose names occur in the SQL, by table name; one that is not used does no harm."""

@@ -74,6 +74,14 @@ datasets = sa.Table(
     _created_by(),
 )
 
+# The highest version that was deleted, by dataset: its number is never given again
+dataset_numbers = sa.Table(
+    "dataset_numbers",
+    metadata,
+    _name(key=True),
+    sa.Column("last_deleted", sa.Integer, nullable=False),
+)
+
 reports = sa.Table(
     "reports",
     metadata,

@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,37 @@ def test_what_others_depend_on_is_not_deleted(games: DataWorld) -> None:
     assert games.service.delete_dataset(caller=ANNA, dataset="games").deleted == ["games@1"]
     with pytest.raises(NotFoundError):
         games.service.delete_dataset(caller=ANNA, dataset="games")
+
+
+def test_sql_without_an_order_makes_no_version_for_another_order(games: DataWorld) -> None:
+    def transform(sql: str) -> str:
+        result = games.service.transform_dataset(caller=ANNA, name="made", sql=sql)
+        return f"{result.version} {result.created}"
+
+    assert transform("SELECT * FROM games ORDER BY id") == "1 True"
+    assert transform("SELECT * FROM (SELECT * FROM games ORDER BY id DESC)") == "1 False"
+    assert transform("SELECT * FROM games ORDER BY id DESC") == "2 True"
+    assert transform("SELECT id FROM games") == "3 True"
+
+
+def test_a_description_tells_the_lineage(games: DataWorld) -> None:
+    sql = "SELECT id FROM games"
+    games.service.transform_dataset(caller=ANNA, name="made", sql=sql)
+    described = games.service.describe_dataset(dataset="made")
+    assert (described.lineage.parents, described.lineage.sql) == (["games@1"], sql)
+    assert (described.created_by, described.source) == ("anna", "sql over games@1")
+    assert described.content_hash == games.datasets.resolve("made").content_hash
+
+
+def test_how_a_file_was_cut_and_packed_makes_no_version(games: DataWorld) -> None:
+    frame = pl.DataFrame({"n": list(range(3_000)), "t": [f"x{i}" for i in range(3_000)]})
+    frame.write_csv(games.root / "a.csv")
+    (games.root / "b.csv.gz").write_bytes(gzip.compress((games.root / "a.csv").read_bytes()))
+    frame.write_parquet(games.root / "c.parquet", row_group_size=100, compression="snappy")
+    frame.write_ndjson(games.root / "d.jsonl")
+    for source in ("a.csv", "b.csv.gz", "c.parquet", "d.jsonl"):
+        result = games.service.import_dataset(caller=ANNA, name="packed", source=source)
+        assert (result.version, result.created) == (1, source == "a.csv"), source
 
 
 def test_versions_made_from_each_other_go_together(games: DataWorld) -> None:

@@ -1,5 +1,7 @@
 """The database: migrations, transactions, and errors in words."""
 
+import re
+
 import pytest
 import sqlalchemy as sa
 
@@ -43,7 +45,7 @@ def test_a_newer_schema_is_refused_with_both_versions_named(database):
     with pytest.raises(FailedPreconditionError, match="9999") as refusal:
         database.migrate()
 
-    assert "0001" in refusal.value.message
+    assert re.search(r"knows up to 0\d{3}", refusal.value.message)
 
 
 def test_a_transaction_that_fails_leaves_nothing_behind(database, clock):

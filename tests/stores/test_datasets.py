@@ -118,6 +118,30 @@ def test_delete_keeps_files_that_another_version_uses(store: DatasetStore) -> No
         store.delete("games")
 
 
+def test_the_number_of_a_deleted_version_is_never_given_again(store: DatasetStore) -> None:
+    for last in (1, 2, 3):
+        put(store, "games", GAMES.head(last))
+    store.delete("games@3")
+    store.delete("games@1")
+    assert put(store, "games", GAMES.head(2)) == "games@2"
+    assert put(store, "games", GAMES) == "games@4"
+    store.delete("games")
+    assert put(store, "games", GAMES) == "games@5"
+
+
+def test_equal_rows_in_another_order_are_equal_where_order_says_nothing(store: DatasetStore) -> None:
+    put(store, "games", GAMES)
+    other = pl.DataFrame({"team": ["LAL", "BOS", None], "points": [101, 99, 87]})
+
+    def unordered(frame: pl.DataFrame) -> str:
+        return store.write("games", frame, source="a test", lineage={}, caller=ANNA, ordered=False).ref
+
+    assert unordered(GAMES.reverse()) == "games@1"
+    assert unordered(other) == "games@2"
+    assert unordered(pl.concat([other, other.head(1)])) == "games@3"
+    assert put(store, "games", pl.concat([other, other.head(1)]).reverse()) == "games@4"
+
+
 def test_descendants_are_the_versions_made_from_a_reference(store: DatasetStore) -> None:
     put(store, "games", GAMES)
     put(store, "elo", GAMES, parents=["games@1"])

@@ -243,14 +243,14 @@ def test_queries_at_once_take_turns(queries: DatasetQueries) -> None:
 
 
 def test_materialise_writes_all_rows_and_names_what_was_read(queries: DatasetQueries, tmp_path: Path) -> None:
-    read = queries.materialise("SELECT team, count(*) n FROM games GROUP BY team ORDER BY n, team", tmp_path / "out")
-    assert [version.ref for version in read] == ["games@2"]
+    made = queries.materialise("SELECT team, count(*) n FROM games GROUP BY team ORDER BY n, team", tmp_path / "out")
+    assert ([version.ref for version in made.read], made.ordered) == (["games@2"], True)
     assert pl.read_parquet(tmp_path / "out").rows() == [("LAL", 1), (None, 1), ("BOS", 2)]
 
 
 def test_a_name_that_is_no_table_of_the_statement_was_not_read(queries: DatasetQueries, tmp_path: Path) -> None:
     sql = """SELECT 'games' AS kind, t.team FROM "nba-teams" t JOIN "nba-teams" u USING (team)"""
-    assert [version.ref for version in queries.materialise(sql, tmp_path / "out")] == ["nba-teams@1"]
+    assert [version.ref for version in queries.materialise(sql, tmp_path / "out").read] == ["nba-teams@1"]
 
 
 @pytest.mark.parametrize(
@@ -271,6 +271,17 @@ def test_materialise_refuses_what_is_no_plain_table(queries: DatasetQueries, tmp
         queries.materialise(sql, tmp_path / "out")
     assert refusal.value.code == "invalid_argument"
     assert refusal.value.hint
+
+
+def test_an_answer_without_an_order_is_told(queries: DatasetQueries, tmp_path: Path) -> None:
+    for sql, ordered in (
+        ("SELECT * FROM (SELECT * FROM games ORDER BY id)", False),
+        ("SELECT team, count(*) FROM games GROUP BY team", False),
+        ("WITH g AS (FROM games) SELECT * FROM g ORDER BY id LIMIT 2", True),
+        ("SELECT id FROM games UNION ALL SELECT id FROM games ORDER BY 1", True),
+        ("PIVOT (FROM games WHERE team IS NOT NULL) ON team USING count(*)", True),
+    ):
+        assert queries.materialise(sql, tmp_path / "out").ordered is ordered, sql
 
 
 def test_materialise_brings_types_to_those_of_datasets(queries: DatasetQueries, tmp_path: Path) -> None:
