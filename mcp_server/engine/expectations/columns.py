@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 MAX_VALUES_HELD: Final = 24_000_000
 """Values of 8 bytes that a streamed table's figures hold at once; beyond it they take several passes."""
+WIDE: Final = (pl.Int128, pl.UInt128)
+"""Types that no key of 64 bits holds."""
 _HASH_BITS: Final = 64
 _MEASURES_PER_SCAN: Final = 120
 _PARQUET: Final = re.compile(r"\A(?:\s*WITH_COLUMNS:\s*\[.*\]\s*)?\s*Parquet SCAN", re.DOTALL)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mcp_server.engine.expectations.columns import Source, Stream
+from mcp_server.engine.expectations.columns import WIDE, Source, Stream
 
 Codes = NDArray[np.uint64]
 
@@ -80,7 +80,7 @@ class _Codes:
     def __init__(self, source: Source, stream: Stream) -> None:
         self._source = source
         self._stream = stream
-        self._is_float = stream.dtypes[0].is_float()
+        self._is_float = stream.dtypes[0].is_float() or stream.dtypes[0] in WIDE
         self._is_unsigned = stream.dtypes[0] == pl.UInt64
         self.passes: Callable[[], Iterator[Codes]] = self._read
         if source.parts == 1:

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mcp_server.engine.expectations.columns import Source, Stream
+from mcp_server.engine.expectations.columns import WIDE, Source, Stream
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +47,8 @@ class Steps:
             if not frame.height:
                 continue
             physical = frame[column].to_physical()
-            values = (physical.cast(pl.Int8) if physical.dtype == pl.Boolean else physical).to_numpy()
+            kind = pl.Int8 if physical.dtype == pl.Boolean else pl.Float64 if physical.dtype in WIDE else physical.dtype
+            values = physical.cast(kind).to_numpy()
             breaks = self._breaks(values if before is None else np.concatenate([before, values]))
             if before is None:
                 breaks = np.concatenate([[False], breaks])

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mcp_server.engine.expectations.columns import Source, Stream
+from mcp_server.engine.expectations.columns import WIDE, Source, Stream
 from mcp_server.errors import ResourceExhaustedError
 
 Keys = NDArray[np.int64]
@@ -198,7 +198,7 @@ def _codings(stream: Stream, source: Source) -> Iterator[Coding]:
 
 def _plain(stream: Stream) -> pl.Expr | None:
     dtype, column = stream.dtypes[0], pl.col(stream.columns[0])
-    if dtype in _WIDE:
+    if dtype in WIDE:
         return None
     if dtype.is_float():
         return column.cast(pl.Float64)
@@ -207,16 +207,13 @@ def _plain(stream: Stream) -> pl.Expr | None:
     return column.to_physical().cast(pl.Int64) if _is_whole(dtype) else None
 
 
-_WIDE: Final = (pl.Int128, pl.UInt128)
-
-
 def _is_whole(dtype: pl.DataType) -> bool:
     return dtype.is_integer() or dtype.is_temporal() or dtype in (pl.Boolean, pl.Null)
 
 
 def _packed(stream: Stream, source: Source) -> pl.Expr | None:
     """Return one number for a row's whole numbers, None where their ranges are too wide together; missing is 0."""
-    if any(not _is_whole(dtype) or dtype in (pl.UInt64, *_WIDE) for dtype in stream.dtypes):
+    if any(not _is_whole(dtype) or dtype in (pl.UInt64, *WIDE) for dtype in stream.dtypes):
         return None
     whole = {column: pl.col(column).to_physical().cast(pl.Int64) for column in stream.columns}
     ends = source.scan({f"{end} {c}": getattr(v, end)() for c, v in whole.items() for end in ("min", "max")})

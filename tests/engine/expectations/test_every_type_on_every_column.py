@@ -16,6 +16,7 @@ COLUMNS = pl.DataFrame(
     {
         "int8": pl.Series([1, None, 3], dtype=pl.Int8),
         "uint64": pl.Series([2**63, None, 3], dtype=pl.UInt64),
+        "int128": pl.Series([2**100, None, -3], dtype=pl.Int128),
         "float32": pl.Series([0.5, float("nan"), None], dtype=pl.Float32),
         "infinite": [float("inf"), -float("inf"), 1.0],
         "flag": [True, None, False],
