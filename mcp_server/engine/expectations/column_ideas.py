@@ -126,7 +126,7 @@ def _number(column: ColumnFigures) -> Iterator[Idea]:
         evidence = f"All {column.present:,} values are among these {len(values)}."
         yield Idea(3, _IN_SET, {"column": column.name, "value_set": values}, "warning", evidence)
         return
-    if grows(column):
+    if grows(column) and math.isfinite(column.low) and math.isfinite(column.high):
         low, high = plain(column.low), plain(column.high)
         kwargs = {"column": column.name, "min_value": low, "max_value": high + (high - low) * _SPANS_ON}
         evidence = f"All {column.present:,} values lie between {low} and {high}; ten times that span is left to grow."

@@ -24,7 +24,7 @@ class ColumnFigures:
         present: rows with a value, NaN counted as missing.
         distinct: distinct values.
         low, high: least and greatest value; None for nested and binary columns.
-        robust_low, robust_high: the 1 % and 99 % quantiles of numbers.
+        robust_low, robust_high: the 1 % and 99 % quantiles of a sample of numbers.
         falls: rows whose value is below the one before; None where order means nothing.
         repeats_before: rows whose value equals the one before.
         categories: the distinct values where they are few.
@@ -67,17 +67,18 @@ def sample_of(frame: pl.LazyFrame, rows: int) -> pl.DataFrame:
     return frame.gather_every(step).collect(engine="streaming") if step > 1 else frame.collect()
 
 
-def figures_of(frame: pl.LazyFrame, sample: pl.DataFrame | None = None) -> list[ColumnFigures]:
+def figures_of(frame: pl.LazyFrame, sample: pl.DataFrame) -> list[ColumnFigures]:
     """Return the figures of all columns, in the frame's order.
 
     Args:
         frame: any number of rows; NaN already missing.
-        sample: rows of it, from which the shapes of texts are taken; None takes none.
+        sample: rows spread over it, from which the shapes of texts and the robust ends of numbers are taken.
     """
     schema = frame.collect_schema()
     measures: dict[str, pl.Expr] = {"rows": pl.len()}
     for index, (name, dtype) in enumerate(schema.items()):
-        measures.update({f"{index}.{what}": each for what, each in _measures(name, dtype).items()})
+        few = sample[name].n_unique() <= MAX_CATEGORIES + 1 if family_of(dtype) in {"text", "number"} else False
+        measures.update({f"{index}.{what}": each for what, each in _measures(name, dtype, few=few).items()})
     measured = scan(frame, measures)
     own: dict[int, dict[str, Any]] = {index: {} for index in range(len(schema))}
     for key, value in measured.items():
@@ -85,18 +86,22 @@ def figures_of(frame: pl.LazyFrame, sample: pl.DataFrame | None = None) -> list[
         if what:
             own[int(index_text)][what] = value
     return [
-        _figures(name, dtype, measured["rows"], own[index], _texts(sample, name, dtype))
+        _figures(name, dtype, measured["rows"], own[index] | _ends(sample[name], dtype), _texts(sample[name], dtype))
         for index, (name, dtype) in enumerate(schema.items())
     ]
 
 
-def _texts(sample: pl.DataFrame | None, name: str, dtype: pl.DataType) -> list[str]:
-    if sample is None or family_of(dtype) != "text":
-        return []
-    return sample[name].drop_nulls().cast(pl.String).to_list()
+def _texts(sample: pl.Series, dtype: pl.DataType) -> list[str]:
+    return sample.drop_nulls().cast(pl.String).to_list() if family_of(dtype) == "text" else []
 
 
-def _measures(name: str, dtype: pl.DataType) -> dict[str, pl.Expr]:
+def _ends(sample: pl.Series, dtype: pl.DataType) -> dict[str, Any]:
+    if family_of(dtype) != "number" or dtype == pl.Null:
+        return {}
+    return {"robust_low": sample.quantile(0.01), "robust_high": sample.quantile(0.99)}
+
+
+def _measures(name: str, dtype: pl.DataType, *, few: bool) -> dict[str, pl.Expr]:
     values, family = pl.col(name), family_of(dtype)
     measures = {"present": values.count()}
     if family == "other" or dtype == pl.Null:
@@ -105,7 +110,7 @@ def _measures(name: str, dtype: pl.DataType) -> dict[str, pl.Expr]:
     if family == "text":
         length = values.cast(pl.String).str.len_chars()
         measures |= {"shortest": length.min(), "longest": length.max()}
-    if family in {"text", "number"}:
+    if few:
         measures["categories"] = values.drop_nulls().unique().sort().head(MAX_CATEGORIES + 1).implode()
     if family in {"number", "date", "moment"}:
         before = values.shift(1)
@@ -117,8 +122,6 @@ def _measures(name: str, dtype: pl.DataType) -> dict[str, pl.Expr]:
         }
     if family == "number":
         measures |= {
-            "robust_low": values.quantile(0.01),
-            "robust_high": values.quantile(0.99),
             "mean": values.mean(),
             "deviation": values.std(),
         }
