@@ -91,6 +91,8 @@ class ShortWork:
 
     def _import_s(self, arguments: Mapping[str, Any]) -> float:
         source = str(arguments["source"])
+        if source in ("nba://teams", "nba://players"):  # thousands of rows that a package carries
+            return _IMPORT_S
         if source.startswith("nba://"):
             seasons = (arguments.get("options") or {}).get("seasons", 3)
             known = source == "nba://sample" and isinstance(seasons, int)
@@ -99,8 +101,9 @@ class ShortWork:
             return math.inf
         if "://" in source:
             return 0.0  # nobody reads it
-        size = self._sources.find(source).size_bytes * (_COMPRESSED if source.endswith(_COMPRESSIONS) else 1)
-        return _IMPORT_S + _IMPORT_S_PER_BYTE * size
+        files, _ = self._sources.find_parts(source, arguments.get("format"))
+        sizes = (file.size_bytes * (_COMPRESSED if file.source.endswith(_COMPRESSIONS) else 1) for file in files)
+        return _IMPORT_S + _IMPORT_S_PER_BYTE * sum(sizes)
 
     def _cells(self, kind: str, arguments: Mapping[str, Any]) -> int:
         references = [arguments.get(name) for name in ("dataset", "reference", "current")]

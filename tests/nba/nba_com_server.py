@@ -13,6 +13,25 @@ from urllib.parse import parse_qs, urlsplit
 from nba_api.stats.endpoints.leaguegamelog import LeagueGameLog
 
 LOG_HEADERS: list[str] = LeagueGameLog.expected_data["LeagueGameLog"]
+STRANGE_JSON: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    10**30,
+    1.5,
+    float("nan"),
+    float("inf"),
+    "",
+    " ",
+    "x",
+    "\u202e",
+    [],
+    [1],
+    {},
+]
+"""Values that JSON can hold anywhere, Python's own NaN and Infinity included."""
+
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 

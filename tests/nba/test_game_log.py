@@ -1,15 +1,16 @@
 """NBA.com's log, two rows a game, becomes one game of our layout; what is odd in it is told."""
 
+from contextlib import suppress
 from datetime import date
 
 import polars as pl
 import pytest
 
 from mcp_server.errors import UnavailableError
-from mcp_server.nba.game_log import season_games
+from mcp_server.nba.game_log import COLUMNS, season_games
 from mcp_server.nba.layouts import CANONICAL
 from mcp_server.nba.nba_com_tables import Answer, FoundGames
-from tests.nba.nba_com_server import LOG_HEADERS, game_rows, log_row
+from tests.nba.nba_com_server import LOG_HEADERS, STRANGE_JSON, game_rows, log_row
 
 OPENING = game_rows("0022400061", "2024-10-22", "BOS", "NYK", 132, 109)
 
@@ -156,3 +157,11 @@ def test_a_strange_margin_counts_as_none(margin: object) -> None:
 def test_a_table_of_another_form_is_refused(answer: Answer, message: str) -> None:
     with pytest.raises(UnavailableError, match=message):
         season_games({"regular": answer}, 2025, {"regular": date(2025, 7, 1)}, [])
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_whatever_a_cell_holds_it_is_read_or_refused(column: str) -> None:
+    for value in STRANGE_JSON:
+        row = log_row("0022400061", "2024-10-22", "BOS", "BOS vs. NYK", 132, 23, **{column: value})
+        with suppress(UnavailableError):
+            assert _read([row, OPENING[1]]).games.schema == CANONICAL

@@ -58,6 +58,7 @@ def work(
         ("check_performance", {"endpoint": "without_predictions"}),
         ("import_dataset", {"source": "small.csv"}),
         ("import_dataset", {"source": "nba://sample", "options": {"seasons": 3}}),
+        ("import_dataset", {"source": "nba://teams"}),
         ("import_dataset", {"source": "../outside.csv"}),
     ],
 )

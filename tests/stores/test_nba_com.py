@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,36 @@ def test_rubbish_is_told_and_never_kept(child: Child, nba_com: NbaComServer, bod
     nba_com.answer = lambda handler: send(handler, body)
     assert message in child.refusal().message
     assert len(nba_com.requests) == 1
+
+
+def _places(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    children = (
+        document.items() if isinstance(document, dict) else enumerate(document) if path[-1:] == ("games",) else ()
+    )
+    for key, child in children:
+        yield from _places(child, (*path, key))
+
+
+def _with(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    changed = dict(document) if isinstance(document, dict) else list(document)
+    changed[path[0]] = _with(document[path[0]], path[1:], value)
+    return changed
+
+
+def test_whatever_stands_where_in_a_scoreboard_it_is_read_or_refused(child: Child, nba_com: NbaComServer) -> None:
+    slate = scoreboard_document("2026-11-23", scoreboard_game("0022600212", "LAL", "BOS", 3, (99, 98)))
+    places = list(_places(slate))
+    assert ("scoreboard", "games", 0, "homeTeam", "teamTricode") in places
+    for place in places:
+        values: list[Any] = [None, True, [], [1], {}, "x", 1.5]
+        for value in values:
+            nba_com.serve(_with(slate, place, value))
+            with suppress(UnavailableError):
+                bring_day(child.arguments(day="2026-11-23", refresh=True))
+                assert pl.read_parquet(child.output).schema == CANONICAL
 
 
 def test_an_answer_without_end_is_cut_at_its_limit(child: Child, nba_com: NbaComServer) -> None:
