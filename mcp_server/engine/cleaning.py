@@ -6,7 +6,7 @@ values, as serving and retraining do. `cleaning_actions` has the actions and the
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, Self
@@ -14,9 +14,9 @@ from typing import Any, Self
 import polars as pl
 
 from mcp_server.engine.cleaning_actions import ACTIONS
-from mcp_server.engine.cleaning_journal import MAX_ENTRIES, Counts, Recorder
+from mcp_server.engine.cleaning_journal import MAX_ENTRIES, Counts, Recorder, joined
 from mcp_server.engine.cleaning_steps import Change, Dropping, Operation, Removal, Renaming, Step, applied, require
-from mcp_server.engine.cleaning_table import Table, batches_of, open_table
+from mcp_server.engine.cleaning_table import ROW, Table, batches_of, open_table
 from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, shown
 
 _FORMAT = 1
@@ -82,7 +82,8 @@ class Cleaning:
     plan: Plan
     recorder: Recorder
     outcome: Table
-    _table: Table
+    _opened: Table
+    _journal: Sequence[pl.DataFrame] | None
 
     @property
     def steps(self) -> Sequence[Step]:
@@ -95,10 +96,21 @@ class Cleaning:
         return self.recorder.counts
 
     def batches(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame, float]]:
-        """Yield cleaned rows, their journal, and the share that is done; every batch has the same columns."""
-        for batch in batches_of(self._table.source, self._table.n_source, len(self._table.source.collect_schema())):
-            done = (int(batch.to_series(0)[-1]) + 1) / self._table.n_source
-            yield *self.recorder.run(batch), done
+        """Yield cleaned rows, their journal, and the share that is done; every batch has the same columns.
+
+        Raises:
+            InvalidArgumentError: the last step leaves no row.
+        """
+        if self._journal is not None:  # written while the steps were learned
+            yield self.outcome.lazy.collect().drop(ROW), joined(self._journal), 1.0
+            return
+        table, n_left = self._opened, 0
+        for batch in batches_of(table.source, table.n_source, len(table.schema)):
+            rows, entries = self.recorder.run(batch)
+            n_left += len(rows)
+            yield rows, entries, (int(batch[ROW][-1]) + 1) / table.n_source
+        if not n_left:
+            raise _nothing_left(len(self.steps) - 1, self.steps[-1], 0, len(table.schema))
 
     def changes(self) -> list[Change]:
         """Return what the steps changed, once all batches are through."""
@@ -114,6 +126,10 @@ def fit(
 ) -> Cleaning:
     """Learn what `steps` need from `frame`, each from the outcome of those before it.
 
+    Args:
+        tick: hears the share of the steps that is through, and the one that is next.
+        max_entries: how much the journal keeps; what changed is counted in full.
+
     Raises:
         InvalidArgumentError: a step names an unknown action, column or option, does not fit a column's type, or
             leaves no rows or columns; the message says which step.
@@ -127,10 +143,10 @@ def fit(
         fitted.append(learned)
         return ACTIONS[step.action][1](step, learned, table)
 
-    operations, outcome = _through(opened, steps, learn, tick)
-    plan = Plan(tuple(steps), tuple(fitted), _needed(opened, fitted, operations))
-    recorder = Recorder([step.action for step in steps], operations, max_entries)
-    return Cleaning(plan, recorder, outcome, opened)
+    recorder = Recorder([step.action for step in steps], [], max_entries)
+    outcome, journal = _through(opened, steps, learn, recorder, tick)
+    plan = Plan(tuple(steps), tuple(fitted), _needed(opened, fitted, recorder.operations))
+    return Cleaning(plan, recorder, outcome, opened, journal)
 
 
 def prepare(
@@ -158,9 +174,10 @@ def prepare(
     def build(number: int, step: Step, table: Table) -> Operation:
         return ACTIONS[step.action][1](step, pairs[number][1], table)
 
-    operations, outcome = _through(opened, [step for step, _ in pairs], build, tick)
-    recorder = Recorder([step.action for step, _ in pairs], operations, max_entries)
-    return Cleaning(plan, recorder, outcome, opened)
+    steps = [step for step, _ in pairs]
+    recorder = Recorder([step.action for step in steps], [], max_entries)
+    outcome, journal = _through(opened, steps, build, recorder, tick)
+    return Cleaning(plan, recorder, outcome, opened, journal)
 
 
 REMOVING = ("drop_duplicates", "drop_missing", "drop_outliers")
@@ -196,10 +213,18 @@ def _collected(cleaning: Cleaning) -> tuple[pl.DataFrame, list[Change]]:
 
 
 def _through(
-    table: Table, steps: Sequence[Step], operation_of: Callable[[int, Step, Table], Operation], tick: Ticks | None
-) -> tuple[list[Operation], Table]:
-    """Return the operation of each step, found on the table that the steps before it leave, and the last table."""
-    operations: list[Operation] = []
+    table: Table,
+    steps: Sequence[Step],
+    operation_of: Callable[[int, Step, Table], Operation],
+    recorder: Recorder,
+    tick: Ticks | None,
+) -> tuple[Table, list[pl.DataFrame] | None]:
+    """Find the operation of each step on the table that those before it leave; return the last table.
+
+    A table in memory goes through the steps here, and its journal comes back too. Of a large one, only what a later
+    step has to look at is worked out.
+    """
+    journal: list[pl.DataFrame] | None = [] if table.is_small else None
     for number, step in enumerate(steps):
         if tick is not None:
             tick(number / len(steps), f"step {number}: {step.action}")
@@ -208,17 +233,22 @@ def _through(
             raise InvalidArgumentError(f"Step {number} has no action {shown(step.action)}.", hint=f"Actions: {near}.")
         try:
             operation = operation_of(number, step, table)
-            table = table.after(partial(applied, operation), removes_rows=isinstance(operation, Removal))
-            if not table.n_rows or not table.schema:
-                raise InvalidArgumentError(
-                    f"it would leave {table.n_rows} rows and {len(table.schema)} columns.",
-                    hint="Choose other columns or a milder threshold.",
-                )
         except (InvalidArgumentError, ResourceExhaustedError) as refusal:
             text = f"Step {number} ({step.action}): {refusal.message}"
             raise type(refusal)(text, hint=refusal.hint, details=refusal.details) from None
-        operations.append(operation)
-    return operations, table
+        recorder.operations.append(operation)
+        before, counts = table, isinstance(operation, Removal) and (journal is not None or number < len(steps) - 1)
+        table = before.after(partial(applied, operation), removes_rows=counts)
+        if not table.n_rows or not table.schema:
+            raise _nothing_left(number, step, table.n_rows, len(table.schema))
+        if journal is not None:
+            journal += recorder.record(number, before.lazy.collect(), table.lazy.collect())
+    return table, journal
+
+
+def _nothing_left(number: int, step: Step, n_rows: int, n_columns: int) -> InvalidArgumentError:
+    text = f"Step {number} ({step.action}): it would leave {n_rows} rows and {n_columns} columns."
+    return InvalidArgumentError(text, hint="Choose other columns or a milder threshold.")
 
 
 def _needed(table: Table, fitted: Sequence[Mapping[str, Any]], operations: Sequence[Operation]) -> dict[str, str]:
@@ -245,8 +275,3 @@ def _check_columns(table: Table, plan: Plan) -> None:
                 hint="Cast it first, with clean_dataset (action cast) in a step before.",
                 details={"column": name[:200]},
             )
-
-
-def without_reasons(plan: Plan) -> Plan:
-    """Return the plan without the reasons for its steps, which speak of the table that it was made from."""
-    return replace(plan, steps=tuple(replace(step, reason=None) for step in plan.steps))

@@ -29,6 +29,11 @@ def as_text(name: str, dtype: pl.DataType) -> pl.Expr:
     return column if dtype == pl.String else column.cast(pl.String)
 
 
+def joined(entries: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return parts of a journal as one."""
+    return pl.concat(entries) if entries else pl.DataFrame(schema=JOURNAL_SCHEMA)
+
+
 @dataclass(slots=True)
 class Counts:
     """What the steps did so far: cells by step and column, rows by step."""
@@ -41,10 +46,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Applies steps to one batch of rows after another, counts what they change and writes it down."""
+    """Counts what steps change and writes it down, batch by batch of rows or for a whole table at once."""
 
     actions: Sequence[str]
-    operations: Sequence[Operation]
+    operations: list[Operation]
     max_entries: int = MAX_ENTRIES
     counts: Counts = field(default_factory=Counts)
 
@@ -53,15 +58,20 @@ class Recorder:
         entries = []
         for number, operation in enumerate(self.operations):
             after = applied(operation, batch.lazy()).collect()
-            for found in self._entries(number, operation, batch, after):
-                self.counts.entries += len(found)
-                part = found.head(max(0, self.max_entries - self.counts.kept))
-                self.counts.kept += len(part)
-                if len(part):
-                    entries.append(self._dressed(number, part))
+            entries += self.record(number, batch, after)
             batch = after
-        journal = pl.concat(entries) if entries else pl.DataFrame(schema=JOURNAL_SCHEMA)
-        return batch.drop(ROW), journal
+        return batch.drop(ROW), joined(entries)
+
+    def record(self, number: int, before: pl.DataFrame, after: pl.DataFrame) -> list[pl.DataFrame]:
+        """Count what step `number` made of `before`, both with their row numbers; return its journal."""
+        entries = []
+        for found in self._entries(number, self.operations[number], before, after):
+            self.counts.entries += len(found)
+            part = found.head(max(0, self.max_entries - self.counts.kept))
+            self.counts.kept += len(part)
+            if len(part):
+                entries.append(self._dressed(number, part))
+        return entries
 
     def _dressed(self, number: int, entries: pl.DataFrame) -> pl.DataFrame:
         step, action = pl.lit(number).alias("step"), pl.lit(self.actions[number]).alias("action")

@@ -45,7 +45,7 @@ def propose(frame: pl.DataFrame | pl.LazyFrame) -> Proposal:
     table = open_table(frame)
     texts = {name: look_at(_counts(table, name)) for name, dtype in table.schema.items() if dtype == pl.String}
     steps = [*_trims(texts), *_replacements(texts), *_casts(table, texts), *_empty_columns(table, texts)]
-    outcome = fit(frame, steps).outcome if steps else table
+    outcome = fit(frame, steps, max_entries=0).outcome if steps else table
     cleaned = outcome.lazy.drop(ROW)
     profiled = ProfiledTable(cleaned.collect() if outcome.is_small else cleaned)
     profiles: dict[str, ColumnProfile] = {}
