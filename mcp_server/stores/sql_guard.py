@@ -14,7 +14,7 @@ _SQLITE_DENIED: Final = {"load_extension", "readfile", "writefile", "edit", "fts
 # What reaches out of the database, holds it up, runs text as SQL, or holds passwords: a superuser may use all of it
 _POSTGRESQL_DENIED: Final = re.compile(
     r"\b(pg_read_(binary_)?file|pg_ls_\w+|pg_stat_file|pg_file_\w+|pg_current_logfile|lo_(import|export|get|put|creat\w*|"
-    r"unlink|open|from_bytea)|loread|lowrite|dblink\w*|pg_sleep\w*|query_to_xml\w*|cursor_to_xml\w*|"
+    r"unlink|open|from_bytea)|loread|lowrite|dblink\w*|pg_sleep\w*|(query|cursor|table)_to_xml\w*|"
     r"(database|schema)_to_xml\w*|ts_stat|ts_rewrite|set_config|pg_(terminate|cancel)_backend|pg_reload_conf|"
     r"pg_rotate_logfile|pg_(try_)?advisory\w*|pg_notify|pg_logical\w*|pg_(create|drop|switch|promote|export|log)_\w+|"
     r"pg_execute\w*|pg_authid|pg_shadow|pg_user_mappings?|pg_largeobject|pg_subscription)\b|\bu&['\"]",
