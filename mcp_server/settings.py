@@ -89,8 +89,8 @@ class LimitSettings(Part):
     """What one call may take."""
 
     child_memory_bytes: PositiveInt = Field(default=4 * GIB, description="Memory of a child process (parse, fit).")
-    parse_timeout_s: PositiveFloat = Field(default=300.0, description="Longest parse of one file.")
-    max_decompressed_bytes: PositiveInt = Field(default=GIB // 2, description="Largest decompressed size of a file.")
+    parse_timeout_s: PositiveFloat = Field(default=900.0, description="Longest parse of one source.")
+    max_decompressed_bytes: PositiveInt = Field(default=16 * GIB, description="Largest decompressed size of a source.")
     max_file_bytes: PositiveInt = Field(default=20 * GIB, description="Largest file to import.")
     max_columns: PositiveInt = Field(default=2000, description="Most columns of a dataset.")
     max_field_bytes: PositiveInt = Field(default=MIB, description="Largest single cell.")

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,22 +23,24 @@ from mcp_server.errors import (
 from mcp_server.runtime.child import never_cancelled, run_in_child
 from mcp_server.runtime.progress import Progress
 from mcp_server.settings import LimitSettings
+from mcp_server.stores.sources_folders import PATTERN, parts_of
+from mcp_server.stores.sources_progress import heard
 from mcp_server.stores.sources_reader import Brought, require_options
 
 SUPPORTED = "CSV, TSV, JSON, JSON Lines, Parquet, Arrow and Excel files (gzip, bz2, zstd too), and nba://sample"
 _LATER_SCHEMES = ("s3", "sql")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_GLOB = re.compile(r"[*?\[]")
 _MAX_LISTED = 10_000
 _OPTIONS: Mapping[str, Mapping[str, type]] = {
-    "csv": {"delimiter": str, "header": bool, "encoding": str},
-    "tsv": {"delimiter": str, "header": bool, "encoding": str},
-    "json": {"encoding": str},
-    "jsonl": {"encoding": str},
-    "excel": {"sheet": str, "header": bool},
-    "parquet": {},
-    "arrow": {},
+    "csv": {"delimiter": str, "header": bool, "encoding": str, "add_source_column": str},
+    "tsv": {"delimiter": str, "header": bool, "encoding": str, "add_source_column": str},
+    "json": {"encoding": str, "add_source_column": str},
+    "jsonl": {"encoding": str, "add_source_column": str},
+    "excel": {"sheet": str, "header": bool, "add_source_column": str},
+    "parquet": {"add_source_column": str},
+    "arrow": {"add_source_column": str},
 }
+_TOLD_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +81,59 @@ class SourceFiles:
             ResourceExhaustedError: it is larger than the limit.
         """
         refuse_schemes(source)
-        place = next(((root, path) for root, path in self._candidates(source) if _exists(root, path)), None)
+        place = self._place(source)
         if place is None:
-            if _GLOB.search(source):
-                raise _unsupported("Patterns of file names are")
             raise self._missing(source)
         root, path = place
+        if path.is_dir():
+            raise InvalidArgumentError(
+                f"Source {shown(source)} is a folder; one file is needed here.", hint="Name a file in it."
+            )
+        return self._file(source, root, path)
+
+    def find_parts(self, source: str, format: str | None = None) -> tuple[list[SourceFile], list[str]]:
+        """Return the files that `source` names, by name: one, those of a folder, or those that a pattern fits.
+
+        Returns:
+            The files, all of one format, and notes on what was left out.
+
+        Raises:
+            As `find`, of every file; InvalidArgumentError: they have several formats.
+        """
+        refuse_schemes(source)
+        place = self._place(source)
+        if place is not None and not place[1].is_dir():
+            return [self._file(source, *place)], []
+        if place is None and not PATTERN.search(source):
+            raise self._missing(source)
+        places = [place] if place is not None else self._candidates(source)
+        for root, path in places:
+            found = parts_of(root, path, format, is_pattern=place is None)
+            if found.paths:
+                files = [self._file(path.relative_to(root).as_posix(), root, path) for path in found.paths]
+                self._check_size(source, sum(file.size_bytes for file in files))
+                return files, found.notes
+        raise self._missing(source)
+
+    def _place(self, source: str) -> tuple[Path, Path] | None:
+        """Return the root in which `source` is, and its path; None when it is in none."""
+        return next(((root, path) for root, path in self._candidates(source) if _exists(root, path)), None)
+
+    def _file(self, source: str, root: Path, path: Path) -> SourceFile:
         found = path.lstat()
-        if stat.S_ISDIR(found.st_mode):
-            raise _unsupported("Folders are")
-        if not stat.S_ISREG(found.st_mode):
+        if not _exists(root, path) or not stat.S_ISREG(found.st_mode):
             raise PermissionDeniedError(
                 f"Source {shown(source)} is no regular file.", hint="Links, pipes and devices are never read."
             )
-        if found.st_size > self._limits.max_file_bytes:
+        self._check_size(source, found.st_size)
+        return _source_file(path.relative_to(root).as_posix(), path, found)
+
+    def _check_size(self, source: str, size_bytes: int) -> None:
+        if size_bytes > self._limits.max_file_bytes:
             raise ResourceExhaustedError(
-                f"Source {shown(source)} has {found.st_size:,} bytes; the limit is {self._limits.max_file_bytes:,}.",
+                f"Source {shown(source)} has {size_bytes:,} bytes; the limit is {self._limits.max_file_bytes:,}.",
                 hint="Import a smaller file, or raise NBA_MCP_LIMITS__MAX_FILE_BYTES.",
             )
-        return _source_file(path.relative_to(root).as_posix(), path, found)
 
     def target(self, target: str) -> Path:
         """Return the path that an export to `target` writes; its folder exists and lies in a root.
@@ -134,27 +171,39 @@ class SourceFiles:
     def bring(
         self, source: str, format: str | None, options: Mapping[str, Any], output: Path, progress: Progress
     ) -> Brought:
-        """Write the rows of the file that `source` names to `output`.
+        """Write the rows of the file, or of all files, that `source` names to `output`.
 
         Raises:
-            LifecycleError: as `find` and `parse`.
+            LifecycleError: as `find_parts` and `parse`.
         """
-        file = self.find(source)
-        progress(0.05, f"reading {file.size_bytes:,} bytes")
-        parsed = self.parse(file, format, options, output, progress.cancelled)
+        files, notes = self.find_parts(source, format)
+        progress(0.05, f"reading {sum(file.size_bytes for file in files):,} bytes")
+        told = output.with_name(f"{output.name}.told")
+        try:
+            parsed = self.parse(files, format, options, output, _watched(progress, told), told)
+        finally:
+            told.unlink(missing_ok=True)
         return Brought(
-            source=file.source, findings=parsed.findings, notes=parsed.notes, details=parsed.details, options=options
+            source=files[0].source if len(files) == 1 else os.path.normpath(source),
+            findings=parsed.findings,
+            notes=[*parsed.notes, *notes],
+            details=parsed.details,
+            options=options,
         )
 
     def parse(
         self,
-        file: SourceFile,
+        file: SourceFile | Sequence[SourceFile],
         format: str | None,
         options: Mapping[str, Any],
         output: Path,
         cancelled: Callable[[], bool] = never_cancelled,
+        told: Path | None = None,
     ) -> ParsedSource:
-        """Parse `file` in a child process and write its rows to `output`.
+        """Parse a file, or files of one format as one table, in a child process and write the rows to `output`.
+
+        Args:
+            told: a path at which the child says how far it is.
 
         Raises:
             InvalidArgumentError: it cannot be read as a table, or an option is wrong; says where.
@@ -163,17 +212,24 @@ class SourceFiles:
         """
         from mcp_server.stores.sources_parse import kind_of
 
-        kind = kind_of(file.path.name, format)
+        files = [file] if isinstance(file, SourceFile) else list(file)
+        kind = kind_of(files[0].path.name, format)
         require_options(kind.format, _OPTIONS[kind.format], options)
         limits = self._limits
         answer = run_in_child(
             "mcp_server.stores.sources_parse:parse_file",
             {
-                "path": str(file.path),
-                "device": file.device,
-                "inode": file.inode,
+                "parts": [
+                    {
+                        "name": each.source,
+                        "path": str(each.path),
+                        "device": each.device,
+                        "inode": each.inode,
+                        "compression": kind_of(each.path.name, format).compression,
+                    }
+                    for each in files
+                ],
                 "format": kind.format,
-                "compression": kind.compression,
                 "options": dict(options),
                 "limits": {
                     "max_columns": limits.max_columns,
@@ -182,6 +238,7 @@ class SourceFiles:
                     "max_decompressed_bytes": limits.max_decompressed_bytes,
                 },
                 "output": str(output),
+                "progress": None if told is None else str(told),
             },
             memory_bytes=limits.child_memory_bytes,
             timeout_s=limits.parse_timeout_s,
@@ -219,6 +276,20 @@ class SourceFiles:
         near = get_close_matches(source, known, n=3, cutoff=0.5)
         near = near or [name for name in known if Path(name).name == Path(source).name][:3]
         return NotFoundError("source", source, near, hint="list_sources shows what can be imported.")
+
+
+def _watched(progress: Progress, told: Path) -> Callable[[], bool]:
+    """Return what a child's parent asks now and then: it passes the child's progress on, and hears a cancellation."""
+    next_s = 0.0
+
+    def cancelled() -> bool:
+        nonlocal next_s
+        if time.monotonic() >= next_s and (fraction := heard(told)) is not None:
+            next_s = time.monotonic() + _TOLD_EVERY_S
+            progress(0.05 + 0.85 * fraction, f"read {fraction:.0%}")
+        return progress.cancelled()
+
+    return cancelled
 
 
 def refuse_schemes(source: str, word: str = "Source") -> None:

@@ -67,8 +67,8 @@ class Room:
         """Return an empty file that goes when the room is left."""
         self._n_files += 1
         in_memory = _KEPT_IN_MEMORY if self._n_files <= _FILES_IN_MEMORY else 1
-        file = self._open.enter_context(tempfile.SpooledTemporaryFile(max_size=in_memory, dir=str(self._folder)))
-        return cast(IO[bytes], file)
+        file = tempfile.SpooledTemporaryFile(max_size=in_memory, dir=str(self._folder))  # noqa: SIM115  # by __exit__
+        return cast(IO[bytes], self._open.enter_context(file))
 
 
 def opened(path: str, device: int, inode: int) -> IO[bytes]:

@@ -6,9 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mcp_server.errors import LifecycleError
+from mcp_server.errors import InvalidArgumentError, LifecycleError, PermissionDeniedError, ResourceExhaustedError
+from mcp_server.runtime.progress import NoProgress
 from mcp_server.settings import LimitSettings
 from mcp_server.stores.sources import SourceFiles
+from mcp_server.stores.sources_progress import Told, heard
+from mcp_server.stores.sources_reader import Brought
 
 GOOD = "id,x\n1,2.5\n2,3.5\n"
 
@@ -61,7 +64,7 @@ def test_what_is_not_there_is_not_found(sources: SourceFiles, source: str) -> No
     assert code_of(sources, source) == "not_found"
 
 
-@pytest.mark.parametrize("source", ["s3://bucket/x.csv", "sql://db/t", "parts", "*.csv"])
+@pytest.mark.parametrize("source", ["s3://bucket/x.csv", "sql://db/t"])
 def test_what_is_not_supported_yet_says_what_is(sources: SourceFiles, source: str) -> None:
     with pytest.raises(LifecycleError) as refusal:
         sources.find(source)
@@ -69,7 +72,7 @@ def test_what_is_not_supported_yet_says_what_is(sources: SourceFiles, source: st
     assert "Supported today: CSV" in refusal.value.hint
 
 
-@pytest.mark.parametrize("source", ["", "a" * 5000])
+@pytest.mark.parametrize("source", ["", "a" * 5000, "parts"])
 def test_what_can_be_no_source_is_invalid(sources: SourceFiles, source: str) -> None:
     assert code_of(sources, source) == "invalid_argument"
 
@@ -162,3 +165,112 @@ def test_a_target_lies_in_a_folder_of_a_root(sources: SourceFiles, root: Path) -
         with pytest.raises(LifecycleError) as refusal:
             sources.target(target)
         assert refusal.value.code == code, target
+
+
+# Folders and patterns -------------------------------------------------------------------------------------------
+
+
+def brought(sources: SourceFiles, source: str, output: Path, **options: object) -> tuple[pl.DataFrame, Brought]:
+    found = sources.bring(source, None, options, output, NoProgress())
+    return pl.read_parquet(output), found
+
+
+@pytest.fixture
+def parts(root: Path) -> Path:
+    folder = root / "games"
+    folder.mkdir()
+    (folder / "b.csv").write_text("x,id\n3.5,3\n")
+    (folder / "a.csv").write_text("id,x\n1,1\n2,2\n")
+    (folder / "c.csv.gz").write_bytes(gzip.compress(b"id,x\n4,\n"))
+    (folder / "_SUCCESS").write_text("")
+    (folder / ".hidden.csv").write_text("id,x\n9,9\n")
+    (folder / "README.md").write_text("words")
+    return folder
+
+
+@pytest.mark.parametrize("source", ["games", "games/", "games/*.csv*", "g*/[abc].csv*"])
+def test_the_parts_of_a_folder_or_pattern_are_one_table(
+    sources: SourceFiles, parts: Path, tmp_path: Path, source: str
+) -> None:
+    frame, found = brought(sources, source, tmp_path / "out")
+    assert frame.rows() == [(1, 1.0), (2, 2.0), (3, 3.5), (4, None)]
+    assert frame.schema == {"id": pl.Int64, "x": pl.Float64}
+    rows = {"games/a.csv": 2, "games/b.csv": 1, "games/c.csv.gz": 1}
+    assert {part["file"]: part["rows"] for part in found.details["parts"]} == rows
+    assert found.details["n_parts"] == 3
+    assert found.source == source.rstrip("/")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "outside.csv", "root"]
+
+
+def test_a_column_can_name_the_part_of_each_row(sources: SourceFiles, parts: Path, tmp_path: Path) -> None:
+    frame, _ = brought(sources, "games/[ab].csv", tmp_path / "out", add_source_column="part")
+    assert frame["part"].to_list() == ["games/a.csv", "games/a.csv", "games/b.csv"]
+    with pytest.raises(InvalidArgumentError, match="has a column 'id' already"):
+        brought(sources, "games/a.csv", tmp_path / "out", add_source_column="id")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id\n1\n", "'games/d.csv' lacks column 'x', which 'games/a.csv' has"),
+        ("id,x,y\n1,2,3\n", "'games/d.csv' has column 'y', which 'games/a.csv' lacks"),
+        ("id,x\n1,high\n", "Column 'x' is Int64 in 'games/a.csv' but String in 'games/d.csv'"),
+        ("id,x\n2024-01-02,1\n", "Column 'id' is Int64 in 'games/a.csv' but Date in 'games/d.csv'"),
+        ("id,x\n1\n", "In part 'games/d.csv': Row 2"),
+        ("", "In part 'games/d.csv': The file is empty"),
+    ],
+)
+def test_a_part_that_does_not_go_with_the_others_is_named(
+    sources: SourceFiles, parts: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    (parts / "d.csv").write_text(text)
+    with pytest.raises(InvalidArgumentError, match=message):
+        brought(sources, "games", tmp_path / "out")
+
+
+def test_codes_of_one_part_keep_all_of_the_column_text(sources: SourceFiles, parts: Path, tmp_path: Path) -> None:
+    (parts / "d.csv").write_text("id,x\n007,1\n")
+    frame, found = brought(sources, "games", tmp_path / "out")
+    assert frame["id"].to_list() == ["1", "2", "3", "4", "007"]
+    assert [finding.code for finding in found.findings] == ["leading_zeros"]
+
+
+def test_parquet_parts_widen_their_types(sources: SourceFiles, root: Path, tmp_path: Path) -> None:
+    (root / "wide").mkdir()
+    pl.DataFrame({"a": pl.Series([1], dtype=pl.Int8), "b": [1]}).write_parquet(root / "wide" / "1.parquet")
+    pl.DataFrame({"b": [2.5], "a": pl.Series([300], dtype=pl.Int16)}).write_parquet(root / "wide" / "2.parquet")
+    frame, _ = brought(sources, "wide/*.parquet", tmp_path / "out")
+    assert frame.rows() == [(1, 1.0), (300, 2.5)]
+    assert frame.schema == {"a": pl.Int64, "b": pl.Float64}
+    pl.DataFrame({"b": ["x"], "a": [1]}).write_parquet(root / "wide" / "3.parquet")
+    with pytest.raises(InvalidArgumentError, match=r"Column 'b' is .* in 'wide/1.parquet' but String in"):
+        brought(sources, "wide", tmp_path / "out")
+
+
+def test_a_folder_of_several_formats_or_of_links_is_refused(sources: SourceFiles, parts: Path, tmp_path: Path) -> None:
+    (parts / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InvalidArgumentError, match="several formats: 3 csv, 1 parquet"):
+        sources.find_parts("games")
+    assert [file.source for file in sources.find_parts("games/?.csv")[0]] == ["games/a.csv", "games/b.csv"]
+    (parts / "link.csv").symlink_to(tmp_path / "outside.csv")
+    for source in ("games", "games/l*.csv", "games/*"):
+        with pytest.raises(PermissionDeniedError):
+            sources.find_parts(source)
+    (parts.parent / "way").symlink_to(tmp_path)
+    denied = dict.fromkeys(("way/*.csv", "w*/*.csv", "../*", "/etc/*"), "permission_denied")
+    for source, code in (denied | {"z*.csv": "not_found"}).items():
+        with pytest.raises(LifecycleError) as refusal:
+            sources.find_parts(source)
+        assert refusal.value.code == code, source
+
+
+def test_the_parts_together_are_below_the_size_limit(root: Path, parts: Path) -> None:
+    with pytest.raises(ResourceExhaustedError):
+        SourceFiles([root.resolve()], LimitSettings(max_file_bytes=40)).find_parts("games")
+
+
+def test_a_child_tells_how_far_it_is(tmp_path: Path) -> None:
+    told = Told(str(tmp_path / "told"))
+    assert heard(tmp_path / "told") is None
+    told(0.25)
+    assert heard(tmp_path / "told") == 0.25
