@@ -62,9 +62,14 @@ class ExpectationResult(Record):
     element_count: int | None = None
     unexpected_count: int | None = None
     unexpected_percent: float | None = Field(default=None, description="Of the values that are not missing, 0 to 100.")
+    unexpected_percent_total: float | None = Field(default=None, description="Of all values, 0 to 100.")
     missing_count: int | None = None
+    missing_percent: float | None = None
     partial_unexpected_list: list[JsonValue] | None = Field(
         default=None, description="The first unexpected values in row order, at most 20."
+    )
+    partial_unexpected_counts: list[dict[str, JsonValue]] | None = Field(
+        default=None, description="How often each of them is among them; with detail=full."
     )
     partial_unexpected_index_list: list[int] | None = Field(default=None, description="Their row numbers, from 0.")
     details: dict[str, JsonValue] = Field(default_factory=dict)

@@ -34,7 +34,7 @@ def validation_result(
     top, room = (ordered[:_TOP_FULL], _ROOM_FULL) if full else (ordered[:_TOP], _ROOM)
     records: list[ExpectationResult] = []
     for n_examples, n_characters in _CUTS:
-        records = [_record(*each, engine, n_examples, n_characters) for each in top]
+        records = [_record(*each, engine, full, n_examples, n_characters) for each in top]
         if _length(records) <= room:
             break
     while len(records) > 1 and _length(records) > room:
@@ -66,9 +66,10 @@ def _length(records: Sequence[ExpectationResult | ExpectationRecord]) -> int:
 
 
 def _record(
-    expectation: Expectation, outcome: Outcome, engine: Engine, n_examples: int, n_characters: int
+    expectation: Expectation, outcome: Outcome, engine: Engine, full: bool, n_examples: int, n_characters: int
 ) -> ExpectationResult:
     examples, rows = outcome.partial_unexpected_list, outcome.partial_unexpected_index_list
+    counts = outcome.partial_unexpected_counts if full else None
     return ExpectationResult(
         type=expectation.type,
         kwargs=_cut(dict(expectation.kwargs), n_examples, n_characters),
@@ -78,10 +79,15 @@ def _record(
         element_count=outcome.element_count,
         unexpected_count=outcome.unexpected_count,
         unexpected_percent=outcome.unexpected_percent,
+        unexpected_percent_total=outcome.unexpected_percent_total,
         missing_count=outcome.missing_count,
+        missing_percent=outcome.missing_percent,
         partial_unexpected_list=None
         if examples is None
         else [_cut(value, n_examples, n_characters) for value in examples[:n_examples]],
+        partial_unexpected_counts=None
+        if counts is None
+        else [_cut(each, n_examples, n_characters) for each in counts[:n_examples]],
         partial_unexpected_index_list=None if rows is None else list(rows[:n_examples]),
         details=_cut(dict(outcome.details), n_examples, n_characters),
         engine=engine if engine == "gx" or expectation.is_native else "gx",
