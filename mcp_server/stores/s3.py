@@ -154,10 +154,12 @@ class Buckets:
         """Return the error for an object that is not there, with near names where they may be listed."""
         folder = place.key[: place.key.rfind("/") + 1]
         try:
+            inside = self.keys(place.bucket, f"{place.key}/", 1)
             known = [str(S3Location(place.bucket, key)) for key, _ in self.keys(place.bucket, folder, _NEAR_KEYS)]
         except LifecycleError:  # who may read may still not list
-            known = []
-        return NotFoundError("source", str(place), known, hint=f"It has {len(known)} neighbours." if known else "")
+            inside, known = [], []
+        hint = f"It is a folder: {shown(f'{place}/')} names the objects in it." if inside else ""
+        return NotFoundError("source", str(place), known, hint=hint or f"{len(known)} keys lie beside it.")
 
     def upload(self, path: Path, place: S3Location, *, overwrite: bool) -> None:
         """Store the file at `path` as one object, whole or not at all.

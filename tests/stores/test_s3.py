@@ -139,6 +139,11 @@ def test_a_key_that_is_not_there_carries_near_ones(world: World, key: str) -> No
     assert near in refusal.hint
 
 
+def test_a_folder_that_is_asked_for_as_an_object_is_called_one(world: World) -> None:
+    world.put("day/part-1.csv", CSV)
+    assert f"'{world.address('day/')}'" in world.refused(world.address("day")).hint
+
+
 @pytest.mark.parametrize("source", ["s3://other/games.csv", "s3://GAMES/x.csv", f"s3://{BUCKET}.evil/x.csv"])
 def test_a_bucket_that_is_not_named_in_the_settings_is_denied(world: World, source: str) -> None:
     refusal = world.refused(source)
