@@ -166,7 +166,9 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
     stack.callback(jobs.close)
 
     alerts = AlertStore(database, clock)
-    validation = ValidationService(datasets=datasets, suites=suites, reports=reports)
+    validation = ValidationService(
+        datasets=datasets, suites=suites, reports=reports, child_memory_bytes=settings.limits.child_memory_bytes
+    )
     data = DataService(
         datasets=datasets,
         artifacts=artifacts,

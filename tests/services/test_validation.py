@@ -232,6 +232,31 @@ def test_a_result_stays_small_whatever_the_data_holds(parts: Parts):
     assert "\u202e" not in result.model_dump_json()
 
 
+def test_a_suite_of_five_hundred_expectations_has_a_short_answer_with_the_worst_first(parts: Parts):
+    parts.write("wide", pl.DataFrame({f"c{i}": [*range(i, i + 30), None] for i in range(100)}))
+    severities = ("info", "warning", "critical")
+    parts.save(
+        *(
+            {
+                "type": "expect_column_values_to_be_between",
+                "kwargs": {"column": f"c{i % 100}", "min_value": i // 5, "max_value": i // 4 + 5},
+                "severity": severities[i % 3],
+            }
+            for i in range(500)
+        )
+    )
+
+    result = parts.service.validate_dataset(dataset="wide", suite="suite")
+
+    assert len(result.model_dump_json()) < 16_000
+    assert (result.evaluated, result.results_left_out) == (500, 500 - len(result.results))
+    assert len(result.results) == 20
+    assert {each.severity for each in result.results} == {"critical"}
+    by_severity = result.failed_by_severity
+    assert by_severity.critical + by_severity.warning + by_severity.info == result.failed
+    assert f"{by_severity.critical} critical" in result.summary
+
+
 def test_a_pattern_with_look_around_is_judged_as_python_reads_it(parts: Parts):
     parts.write("codes", pl.DataFrame({"code": ["LAL-1", "LAL-LAL", None, "BOS-2", "x"], "n": [1, 2, 3, 4, 5]}))
     kind = "expect_column_values_to_match_regex"
