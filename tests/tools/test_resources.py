@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+import polars as pl
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
@@ -73,6 +74,19 @@ async def test_a_viewer_reads_reports_and_their_pictures(server_of: ServerOf, re
     assert isinstance(picture, BlobResourceContents)
     assert picture.mime_type == "image/png"
     assert base64.b64decode(picture.blob) == app.reports.image(report_id)
+
+
+@ERAS
+async def test_a_viewer_reads_what_cleaning_changed(server_of: ServerOf, app, era):
+    frame = pl.DataFrame({"team": [" BOS", "LAL"]})
+    app.datasets.write("teams", frame, source="a test", lineage={}, caller=SYSTEM)
+    result = app.data.clean_dataset(caller=SYSTEM, dataset="teams", name="teams-clean", steps=[{"action": "trim"}])
+    head = json.loads((await read(server_of(role="viewer"), result.journal_uri, era)).text)
+    assert head["rows"] == [[0, "trim", 0, "team", " BOS", "BOS"]]
+    whole = await read(server_of(role="viewer"), f"{result.journal_uri}/parquet", era)
+    assert isinstance(whole, BlobResourceContents)
+    assert [list(row) for row in pl.read_parquet(base64.b64decode(whole.blob)).rows()] == head["rows"]
+    assert (await refusal(server_of(), "dataset://teams/journal"))["code"] == "failed_precondition"
 
 
 async def test_a_suite_is_read_as_great_expectations_json(server_of: ServerOf):
