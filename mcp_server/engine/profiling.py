@@ -10,7 +10,14 @@ import polars as pl
 from mcp_server.engine.findings import Finding
 from mcp_server.engine.profiling_columns import ColumnProfile, describe_column, text_counts
 from mcp_server.engine.profiling_leaks import leak_findings
-from mcp_server.engine.profiling_relations import Correlation, correlations, same_columns
+from mcp_server.engine.profiling_relations import (
+    MAX_CATEGORICAL,
+    MAX_CATEGORIES,
+    MAX_NUMERIC,
+    Correlation,
+    correlations,
+    same_columns,
+)
 from mcp_server.engine.profiling_rows import (
     NearDuplicates,
     Repeated,
@@ -89,7 +96,7 @@ def profile(
         candidate_keys=candidate_keys(table, by_name),
         near_duplicates=repeated.near,
         warnings=worst_first(found),
-        notes=_notes(table.n_rows, len(rows), whole),
+        notes=_notes(table.n_rows, len(rows), whole) + _capped(described),
         head=table.head(_HEAD_ROWS).select(p.name for p in described),
     )
 
@@ -161,3 +168,17 @@ def _notes(n_rows: int, n_sampled: int, whole: bool) -> list[str]:
     sampled = "Spearman, Cramér's V" if whole else "All correlations"
     seen = f"{n_sampled:,} of {n_rows:,} rows, evenly spread"
     return [f"{sampled} and the search for leaks look at {seen}; all else looks at all rows."]
+
+
+def _capped(profiles: Sequence[ColumnProfile]) -> list[str]:
+    """Say where a table has more columns than are compared with each other."""
+    n_numeric = sum(p.dtype.is_numeric() and p.distinct > 1 for p in profiles)
+    n_groups = sum(p.dtype in (pl.String, pl.Boolean) and 2 <= p.distinct <= MAX_CATEGORIES for p in profiles)
+    notes = []
+    if n_numeric > MAX_NUMERIC:
+        notes.append(
+            f"Of {n_numeric} columns of numbers the first {MAX_NUMERIC} are correlated; name others in columns."
+        )
+    if n_groups > MAX_CATEGORICAL:
+        notes.append(f"Of {n_groups} columns of categories the first {MAX_CATEGORICAL} are compared by Cramér's V.")
+    return notes

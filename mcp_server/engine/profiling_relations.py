@@ -17,8 +17,8 @@ from mcp_server.errors import shown
 Method = Literal["pearson", "spearman", "cramers_v"]
 
 MAX_CATEGORIES = 50
-_MAX_NUMERIC = 60
-_MAX_CATEGORICAL = 15
+MAX_NUMERIC = 60
+MAX_CATEGORICAL = 15
 _MAX_WORK = 10_000_000_000  # rows × columns²; beyond it Pearson looks at the sample
 _SAME_COLUMN = 0.999
 _MAX_COMPARED_TEXTS = 40
@@ -47,7 +47,7 @@ def correlations(
 
     Source: Cramér, Mathematical Methods of Statistics (1946), section 21.9, for V.
     """
-    numeric = [p for p in profiles if p.dtype.is_numeric() and p.distinct > 1 and p.std][:_MAX_NUMERIC]
+    numeric = [p for p in profiles if p.dtype.is_numeric() and p.distinct > 1 and p.std][:MAX_NUMERIC]
     names = [p.name for p in numeric]
     groups = [p.name for p in profiles if p.dtype in (pl.String, pl.Boolean) and 2 <= p.distinct <= MAX_CATEGORIES]
     whole = table.n_rows * len(names) ** 2 <= _MAX_WORK
@@ -57,7 +57,7 @@ def correlations(
     found = _of_pairs(names, sums.correlations(), "pearson")
     ranks = sample.select(pl.col(names).cast(pl.Float64).rank())
     found += _of_pairs(names, pearson_matrix(_matrix(ranks)), "spearman")
-    found += _of_categories(sample, groups[:_MAX_CATEGORICAL])
+    found += _of_categories(sample, groups[:MAX_CATEGORICAL])
     return sorted(found, key=lambda c: -abs(c.value)), whole
 
 

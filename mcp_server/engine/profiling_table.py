@@ -61,8 +61,9 @@ def spread_sample(n_rows: int, size: int, seed: int = 0) -> Indices:
     """
     if n_rows <= size:
         return np.arange(n_rows)
+    bounds = np.arange(size + 1) * n_rows // size
     within = np.random.default_rng(seed).random(size)
-    return np.unique(((np.arange(size) + within) * (n_rows / size)).astype(np.int64).clip(0, n_rows - 1))
+    return bounds[:-1] + (within * np.diff(bounds)).astype(np.int64)
 
 
 def _plain(column: pl.Series) -> pl.Series:

@@ -164,7 +164,8 @@ def _shape(profile: ColumnProfile) -> Finding | None:
     if profile.dtype.is_integer() and profile.distinct == profile.present:
         return None  # numbers that number the rows have no shape worth a word
     far = profile.outliers or 0
-    if abs(profile.skew) >= _SKEWED and isfinite(profile.skew):
+    few = 0 < far < _RARE * profile.present  # a few far values make any skewness: they are the trouble, not the shape
+    if abs(profile.skew) >= _SKEWED and isfinite(profile.skew) and not few:
         tail = "right" if profile.skew > 0 else "left"
         more = f", {far:,} values far out" if far else ""
         text = f"A long tail to the {tail} (skewness {profile.skew:.1f}{more}): consider a log or ranks."

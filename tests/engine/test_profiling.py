@@ -1,10 +1,13 @@
 import time
+from datetime import date
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
+import scipy.stats
 
 from mcp_server.engine.profiling import profile
 from mcp_server.engine.profiling_columns import histogram
@@ -155,3 +158,88 @@ def test_the_real_games_are_profiled_within_seconds(shared_data: Path) -> None:
     assert time.monotonic() - started < 5
     assert ("notes", "null_as_text") in {(finding.column, finding.code) for finding in found.warnings}
     assert ["game_id"] in found.candidate_keys
+
+
+def test_what_looks_at_a_sample_or_at_some_columns_only_is_said() -> None:
+    rng = np.random.default_rng(0)
+    long = profile(pl.DataFrame({"x": rng.normal(size=120_000), "y": rng.normal(size=120_000)}))
+    assert "look at 100,000 of 120,000 rows" in long.notes[0]
+    wide = profile(pl.DataFrame({f"c{i}": rng.normal(size=50) for i in range(70)}))
+    assert wide.notes == ["Of 70 columns of numbers the first 60 are correlated; name others in columns."]
+    assert profile(pl.DataFrame({"x": [1, 2, 3]})).notes == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_correlations_are_those_of_pandas_and_scipy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=500)
+    frame = pl.DataFrame({"x": x, "y": x + rng.gamma(1, 1, 500), "z": rng.integers(0, 9, 500)})
+    frame = frame.with_columns(pl.when(pl.Series(rng.random(500) < 0.1)).then(None).otherwise(pl.col("y")).alias("y"))
+    found = {(c.a, c.b, c.method): c.value for c in profile(frame).correlations}
+    known = frame.to_pandas().corr("pearson")
+    for a, b in (("x", "y"), ("x", "z"), ("y", "z")):
+        assert found[a, b, "pearson"] == pytest.approx(known.loc[a, b], abs=1e-9)
+    spearman = scipy.stats.spearmanr(frame["x"], frame["z"]).statistic
+    assert found["x", "z", "spearman"] == pytest.approx(spearman, abs=1e-9)
+    groups = pl.DataFrame({"a": rng.choice(list("abc"), 500), "b": rng.choice(list("uv"), 500)})
+    table = groups.to_pandas().pipe(lambda t: pd.crosstab(t["a"], t["b"])).to_numpy()
+    v = scipy.stats.contingency.association(table, method="cramer")
+    assert profile(groups).correlations[0].value == pytest.approx(v, abs=1e-9)
+
+
+def test_columns_that_say_the_same_are_told_in_which_way() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=300)
+    team = rng.choice(["Boston", "Lakers", "Knicks"], 300)
+    frame = pl.DataFrame(
+        {
+            "x": x,
+            "copy": x,
+            "celsius": (x - 32) / 1.8,
+            "rest": 100 - x,
+            "cube": np.exp(x),
+            "team": team,
+            "shout": [each.upper() + " " for each in team],
+            "code": [each[:3] for each in team],
+        }
+    )
+    said = {each.column: each.message for each in profile(frame).warnings if each.code == "near_duplicate_column"}
+    assert said["copy"] == "Equal to 'x' in every row."
+    assert said["celsius"].startswith("Equal to 0.5555555556 × 'x' − 17.77777778 in every row")
+    assert said["rest"] == "Equal to 100 − 'x' in every row."
+    assert said["cube"].startswith("A transform of 'x' that keeps its order")
+    assert said["shout"] == "Equal to 'team' but for capitals and spaces."
+    assert said["code"].startswith("Goes one-to-one with 'team'")
+    assert set(said) == {"copy", "celsius", "rest", "cube", "shout", "code"}
+
+
+def test_pairs_of_numbers_and_gaps_that_tell_an_outcome_are_hinted_at() -> None:
+    rng = np.random.default_rng(0)
+    home, away = rng.integers(80, 130, 600), rng.integers(80, 130, 600)
+    won = (home > away).astype(int)
+    fees = pl.Series([3.0 if w else None for w in won])
+    frame = pl.DataFrame({"home": home, "away": away, "fee": fees, "noise": rng.normal(size=600), "home_win": won})
+    found = {each.column: each.message for each in profile(frame).warnings if each.code == "possible_leak"}
+    assert "difference from 'away'" in found["home"]
+    assert "Whether it is missing" in found["fee"]
+    assert set(found) == {"home", "fee"}
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "code"),
+    [
+        ("x", [*range(100), -999, -999], "filler_value"),
+        ("day", [date(2024, 1, 1 + i % 28) for i in range(100)] + [date(1900, 1, 1)], "filler_value"),
+        ("fee", [10.5 + i % 7 for i in range(400)] + [-3.25], "negative"),
+        ("fee", [0.0] * 60 + [1.5 + i for i in range(40)], "zeros"),
+        ("state", ["ok"] * 99 + ["broken"], "imbalance"),
+        ("day", [20240101 + i for i in range(28)], "date_as_number"),
+        ("x", [i / 7 for i in range(100)] + [500.0], "outliers"),
+        ("x", [float("inf"), *range(30)], "infinite"),
+        ("x", [i * 1.5 for i in range(50)], "monotone"),
+        ("x", [None if i % 10 == 0 else i % 7 for i in range(100)], "missing"),
+    ],
+)
+def test_trouble_in_numbers_and_times_is_named(column: str, values: list[object], code: str) -> None:
+    found = profile(pl.DataFrame({column: pl.Series(values, strict=False)})).warnings
+    assert code in {each.code for each in found}, found
