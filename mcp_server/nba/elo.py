@@ -43,7 +43,8 @@ def forecast(elo_home: ArrayLike, elo_away: ArrayLike, neutral: ArrayLike = Fals
 
     Source: FiveThirtyEight, "How We Calculate NBA Elo Ratings" (2015).
     """
-    return 1.0 / (1.0 + 10.0 ** (-_advantage(elo_home, elo_away, neutral) / 400.0))
+    with np.errstate(over="ignore"):  # a lead beyond all measure gives 0 or 1
+        return 1.0 / (1.0 + 10.0 ** (-_advantage(elo_home, elo_away, neutral) / 400.0))
 
 
 def update(

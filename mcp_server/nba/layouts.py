@@ -25,6 +25,7 @@ import polars as pl
 
 from mcp_server.errors import InvalidArgumentError, shown
 from mcp_server.nba.elo import HOME_ADVANTAGE
+from mcp_server.nba.elo import forecast as win_probability
 from mcp_server.nba.franchises import franchise
 from mcp_server.nba.layout_values import dates, number, season, text, truth, whole
 from mcp_server.nba.one_row_a_game import Duplicates, one_row_a_game
@@ -355,7 +356,7 @@ def _place(table: pl.DataFrame) -> pl.Series:
     if {"forecast", "elo_i", "opp_elo_i"} <= present:
         forecast, lead = number("forecast", table), number("elo_i", table) - number("opp_elo_i", table)
         for letter, advantage in {"H": HOME_ADVANTAGE, "N": 0.0, "A": -HOME_ADVANTAGE}.items():
-            expected = 1 / (1 + 10.0 ** (-(lead.to_numpy() + advantage) / 400))
+            expected = win_probability(lead.to_numpy() + advantage, 0.0, neutral=True)
             visible = pl.Series(abs(expected - forecast.to_numpy()) < 1e-4)
             place = place.fill_null(pl.when(visible).then(pl.lit(letter)))
     code = _code_in_id()

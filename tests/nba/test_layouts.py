@@ -356,7 +356,8 @@ STRANGE_VALUES: list[object] = [[1], {"a": 1}, b"x", timedelta(1), time(1), True
 @pytest.mark.parametrize("value", STRANGE_VALUES)
 def test_values_of_a_strange_kind_are_refused_or_read_but_never_crash(value: object) -> None:
     row = games_table(("2015-01-01", "BOS", "NYK", 100, 90))
-    for layout in (row, as_nbaallelo(row), as_nba_elo(row)):
+    rated = as_nbaallelo(row).drop("game_location").with_columns(forecast=0.64, elo_i=1500.0, opp_elo_i=1500.0)
+    for layout in (row, as_nbaallelo(row), as_nba_elo(row), as_nba_log(row), rated):
         for column in [*layout.columns, "_row", "_order", "_written"]:
             with suppress(InvalidArgumentError):
                 to_games(layout.with_columns(pl.Series(column, [value] * layout.height)))

@@ -44,11 +44,11 @@ def nba_com() -> Iterator[NbaComServer]:
 class Importer:
     """The reader with its folders."""
 
-    def __init__(self, folder: Path, base_url: str) -> None:
+    def __init__(self, folder: Path, base_url: str, timeout_s: float = 60.0) -> None:
         self.clock = ManualClock(datetime(2026, 11, 23, 23, tzinfo=UTC))
         self.output = folder / "out.parquet"
         self.cache = folder / "cache"
-        settings = NbaSettings(base_url=base_url, connect_timeout_s=1, read_timeout_s=30, timeout_s=TIMEOUT_S)
+        settings = NbaSettings(base_url=base_url, connect_timeout_s=1, read_timeout_s=30, timeout_s=timeout_s)
         self.sources = NbaSources(settings=settings, limits=LimitSettings(), clock=self.clock, cache=self.cache)
 
     def bring(self, source: str, progress: Any = None, **options: Any) -> Brought:
@@ -78,12 +78,13 @@ def test_todays_slate_is_that_of_new_york(importer: Importer, nba_com: NbaComSer
 
 
 @pytest.mark.parametrize("head", [True, False])
-def test_the_deadline_holds_against_a_host_that_drips(importer: Importer, nba_com: NbaComServer, head: bool) -> None:
+def test_the_deadline_holds_against_a_host_that_drips(tmp_path: Path, nba_com: NbaComServer, head: bool) -> None:
+    importer = Importer(tmp_path, nba_com.base_url, TIMEOUT_S)
     nba_com.drip(head=head)
     start_s = time.monotonic()
     with pytest.raises(UnavailableError, match="did not answer in full within 2 s"):
         importer.bring("nba://games/2024-25")
-    assert TIMEOUT_S <= time.monotonic() - start_s < TIMEOUT_S + 1
+    assert TIMEOUT_S <= time.monotonic() - start_s < TIMEOUT_S + 5
     assert not importer.output.exists()
     assert not list(importer.cache.iterdir())
 

@@ -82,9 +82,7 @@ def test_a_day_without_games_is_not_found(
 def test_nothing_is_stored_of_an_import_that_failed(
     sqlite_database: Database, artifacts: ArtifactStore, clock: ManualClock, tmp_path: Path
 ) -> None:
-    world = make_world(
-        sqlite_database, artifacts, clock, tmp_path, NbaSettings(base_url="http://127.0.0.1:1", timeout_s=5)
-    )
+    world = make_world(sqlite_database, artifacts, clock, tmp_path, NbaSettings(base_url="http://127.0.0.1:1"))
     with pytest.raises(UnavailableError, match="cannot be reached"):
         world.service.import_dataset(caller=CALLER, name="games", source="nba://games/2024-25")
     assert world.datasets.names() == []
