@@ -18,7 +18,7 @@ import polars as pl
 from mcp_server.engine.findings import Finding
 from mcp_server.engine.type_evidence import Evidence
 from mcp_server.engine.type_inference import TypedColumn, decide_type
-from mcp_server.errors import InvalidArgumentError
+from mcp_server.errors import ConflictError, InvalidArgumentError
 from mcp_server.stores.sources_columns import ParseLimits, checked_names
 from mcp_server.stores.sources_csv_header import delimiter_of, header_of
 from mcp_server.stores.sources_csv_records import OddQuotesError, Records, field_too_large, uneven
@@ -82,6 +82,7 @@ class CsvTable:
         self._has_header = True
         self._names: list[str] = []
         self._n_blank = 0
+        self._records: Records | None = None  # once they were all checked
         self._only: pl.DataFrame | None = None  # the one batch of a small file is kept, not read again
 
     def look(self) -> Look:
@@ -98,10 +99,17 @@ class CsvTable:
             return self._look()
 
     def frames(self, columns: Sequence[PlannedColumn]) -> Iterator[pl.DataFrame]:
-        """Yield the rows in their types."""
+        """Yield the rows in their types.
+
+        Raises:
+            ConflictError: they are no longer what the look saw.
+        """
         readings = [cast(TypedColumn, column).reading() for column in columns]
-        for batch in self._batches():
-            yield batch.select(readings)
+        try:
+            for batch in self._batches():
+                yield batch.select(readings)
+        except OddQuotesError:
+            raise ConflictError("The source changed while it was being read.", hint="Call again.") from None
 
     def _look(self) -> Look:
         findings: list[Finding] = []
@@ -162,7 +170,8 @@ class CsvTable:
         return self._strict_cells() if self._is_strict else self._plain_cells()
 
     def _plain_cells(self) -> Iterator[pl.DataFrame]:
-        for piece in Records(self._text, self._delimiter, self._limits).pieces():
+        records = self._records or Records(self._text, self._delimiter, self._limits)
+        for piece in records.again() if self._records else records.pieces():
             self._n_blank += piece.n_blank
             if not piece.n_records:
                 continue
@@ -174,6 +183,7 @@ class CsvTable:
                 raise OddQuotesError
             self._report(piece.end)
             yield frame
+        self._records = records
 
     def _strict_cells(self) -> Iterator[pl.DataFrame]:
         """Read with Python's strict reader: for files whose quotes need it."""

@@ -11,7 +11,7 @@ from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError
 from mcp_server.stores.sources_columns import ParseLimits
 from mcp_server.stores.sources_text import Text
 
-PIECE_BYTES: Final = 16 * 1024**2
+PIECE_BYTES: Final = 24 * 1024**2
 _MAX_RECORD_BYTES: Final = 256 * 1024**2
 _QUOTE, _NEWLINE, _RETURN = 0x22, 0x0A, 0x0D
 
@@ -25,12 +25,13 @@ class Piece:
     """Whole records, blank lines taken out.
 
     Attributes:
-        end: the byte of the text after it, for progress.
+        start, end: its place in the text's stream, blank lines included.
     """
 
     data: bytes
     n_records: int
     n_blank: int
+    start: int
     end: int
 
 
@@ -43,6 +44,7 @@ class Records:
         self._limits = limits
         self._piece_bytes = piece_bytes or PIECE_BYTES
         self._n_before = 0  # records in the pieces before, blank lines among them
+        self._places: list[tuple[int, int, int]] = []  # start, end and records of each, in order
         self.width = 0
 
     def pieces(self) -> Iterator[Piece]:
@@ -67,11 +69,26 @@ class Records:
                     raise OddQuotesError
                 self._limits.check_field(len(rest))
             if piece is not None:
-                yield piece
+                yield self._remembered(piece)
         if rest:
             _, piece = self._checked(rest, end, is_last=True)
             if piece is not None:
-                yield piece
+                yield self._remembered(piece)
+
+    def again(self) -> Iterator[Piece]:
+        """Yield the pieces once more, after `pieces` gave all of them; what was checked is not checked again."""
+        for start, end, n_records in self._places:
+            self._text.stream.seek(start)
+            data = self._text.stream.read(end - start)
+            piece = Piece(data, n_records, 0, start, end)
+            if n_records < 0:
+                _, found = self._checked(data, end, is_last=True)
+                piece = found or piece
+            yield piece
+
+    def _remembered(self, piece: Piece) -> Piece:
+        self._places.append((piece.start, piece.end, -1 if piece.n_blank else piece.n_records))
+        return piece
 
     def _checked(self, data: bytes, end: int, *, is_last: bool) -> tuple[int, Piece | None]:
         """Check the whole records at the start of `data`; return where they end, and them."""
@@ -97,7 +114,8 @@ class Records:
         self._n_before += len(widths)
         n_kept = int(kept.sum())
         plain = data[:cut] if n_kept == len(widths) else _without(octets[:cut], starts[~kept], ends[~kept])
-        piece = Piece(plain, n_kept, len(widths) - n_kept, end - len(data) + cut)
+        start = end - len(data)
+        piece = Piece(plain, n_kept, len(widths) - n_kept, start, start + cut)
         return cut, piece if n_kept or piece.n_blank else None
 
     def _check_quotes(self, octets: NDArray[np.uint8], quotes: NDArray[np.int64], is_last: bool) -> None:

@@ -21,6 +21,7 @@ ENCODINGS: Final = (
 )  # fmt: skip
 _CHUNK_BYTES: Final = 8 * 1024**2
 _SAMPLE_BYTES: Final = 16 * 1024
+_LONGEST_LINE: Final = 64 * 1024**2
 _MARKS: Final = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -162,7 +163,7 @@ def _nul_refused(text: Text, place: int) -> InvalidArgumentError:
     head = text.stream.read(4096)
     even, odd = head[::2].count(0), head[1::2].count(0)
     wide = "utf-16-be" if even > 4 * odd else "utf-16-le" if odd > 4 * even else None
-    many = wide is not None and 4 * max(even, odd) > len(head[::2])
+    many = wide is not None and 2 * max(even, odd) > len(head[::2])
     hint = f"It looks like {wide} without a mark; if so, say that in options.encoding." if many else None
     return InvalidArgumentError(
         f"The file holds a NUL character (byte {place}, line {line}).",
@@ -180,7 +181,7 @@ def _western(stream: IO[bytes]) -> str | None:
     stream.seek(0)
     while chunk := stream.read(_CHUNK_BYTES):
         data = rest + chunk
-        cut = data.rfind(b"\n") + 1 or len(data)
+        cut = data.rfind(b"\n") + 1 or (len(data) if len(data) > _LONGEST_LINE else 0)
         if _CONTROLS.search(chunk) or not words.add(WORDS.findall(data[:cut])):
             return None
         windows = windows or _WINDOWS.search(chunk) is not None
@@ -237,9 +238,12 @@ def _undecodable(stream: IO[bytes], encoding: str, chunk_start: int, refusal: Un
 
 def _without_carriage_returns(text: Text, room: Room) -> Text:
     """Return the text with the line ends of today, where it has those of old Macs: returns, and no other."""
-    chunks = text.chunks(_CHUNK_BYTES)
-    first = next(chunks, b"")
-    if b"\n" in first or b"\r" not in first or any(b"\n" in chunk for chunk in chunks):
+    has_returns = False
+    for chunk in text.chunks(_CHUNK_BYTES):
+        if b"\n" in chunk:
+            return text
+        has_returns = has_returns or b"\r" in chunk
+    if not has_returns:
         return text
     plain = room.file()
     with full_disk_explained():
