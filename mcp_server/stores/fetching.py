@@ -115,7 +115,7 @@ def room_beside(output: Path) -> Iterator[Path]:
 
 def safe_name(name: str) -> str:
     """Return a file name of ours for one that a server chose; its endings stay."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name.rpartition("/")[2]).lstrip(".-") or "data"
+    plain = re.sub(r"[^A-Za-z0-9._=-]+", "_", name.rpartition("/")[2]).lstrip(".-") or "data"
     return plain[-100:].lstrip(".-") or "data"
 
 

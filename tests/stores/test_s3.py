@@ -220,6 +220,29 @@ def test_a_fetch_ends_when_the_job_is_cancelled(world: World) -> None:
 # Parts ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("pattern", ["day/", "day/*.csv", "day/part-?.csv", "d*/part-[12].csv"])
+def test_the_parts_of_a_folder_or_pattern_are_read_as_one(world: World, pattern: str) -> None:
+    for number in (1, 2):
+        world.put(f"day/part-{number}.csv", f"team,points\nBOS,{number}\n".encode())
+    world.put("day/_SUCCESS", b"")
+    world.put("day/deeper/part-3.csv", b"team,points\nBOS,3\n")
+    world.put("day/empty/", b"")
+    brought = world.bring(world.address(pattern))
+    assert [row["points"] for row in world.rows()] == [1, 2]
+    assert brought.details["keys"] == [f"{world.prefix}day/part-1.csv", f"{world.prefix}day/part-2.csv"]
+
+
+def test_parts_of_several_folders_are_read_and_others_left_out(world: World) -> None:
+    for day in (1, 2):
+        world.put(f"days/day={day}/part.csv.gz", gzip.compress(f"team,points\nBOS,{day}\n".encode()))
+    world.put("days/day=2/read.me", b"words")
+    world.put("days/_old/part.csv", CSV)
+    brought = world.bring(world.address("days/*/*"))
+    assert [row["points"] for row in world.rows()] == [1, 2]
+    assert brought.details["n_objects"] == 2
+    assert "1 other objects were left out ('read.me')." in brought.notes
+
+
 def test_a_pattern_that_fits_nothing_carries_near_keys(world: World) -> None:
     near = world.put("day/part-1.csv", CSV)
     refusal = world.refused(world.address("day/parts-*.csv"))
@@ -231,7 +254,7 @@ def test_a_pattern_that_fits_nothing_carries_near_keys(world: World) -> None:
 def test_parts_of_several_kinds_are_refused(world: World) -> None:
     world.put("day/a.csv", CSV)
     world.put("day/b.json", b"[]")
-    assert "'.csv', '.json'" in world.refused(world.address("day/")).message
+    assert "csv, json" in world.refused(world.address("day/")).message
 
 
 # Writing -------------------------------------------------------------------------------------------------------
