@@ -39,6 +39,7 @@ def _open(settings: Settings) -> Opening:
             job_kinds=JOB_KINDS,
             child_modules=(
                 "mcp_server.stores.locked_sql",
+                "mcp_server.stores.locked_sql_warm",
                 "mcp_server.stores.sources_parse",
                 "mcp_server.engine.expectations.backtracking_run",
             ),

@@ -29,7 +29,7 @@ TEAMS = pl.DataFrame({"team": ["BOS", "LAL"], "city": ["Boston", "Los Angeles"]}
 
 @pytest.fixture(scope="module", autouse=True)
 def _children() -> None:
-    prepare_children(["mcp_server.stores.locked_sql"])
+    prepare_children(["mcp_server.stores.locked_sql", "mcp_server.stores.locked_sql_warm"])
 
 
 @pytest.fixture
