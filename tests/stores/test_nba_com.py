@@ -46,9 +46,10 @@ class Child:
         self._incoming = folder / "incoming"
         self._incoming.mkdir()
         self.base_url = base_url
+        self.patience_s = 20.0
 
     def arguments(self, now: str = "2025-07-01T12:00:00+00:00", **more: Any) -> dict[str, Any]:
-        connection = {"base_url": self.base_url, "connect_timeout_s": 1.0, "read_timeout_s": 0.3}
+        connection = {"base_url": self.base_url, "connect_timeout_s": 20.0, "read_timeout_s": self.patience_s}
         folders = {"cache": str(self.cache), "incoming": str(self._incoming), "output": str(self.output)}
         return {"connection": connection, **folders, "now": now, "refresh": False, **more}
 
@@ -244,6 +245,7 @@ def test_a_compressed_answer_that_is_damaged_is_told(child: Child, nba_com: NbaC
 
 def test_a_silent_host_is_told_after_the_time_out_and_not_asked_again(child: Child, nba_com: NbaComServer) -> None:
     nba_com.hang()
+    child.patience_s = 0.3
     assert "was silent for 0.3 s" in child.refusal().message
     assert len(nba_com.requests) == 1
 
