@@ -390,8 +390,8 @@ def _report(
         (forfeits, "games ended 2-0 or lower, as forfeits do, and count with that score"),
     ):
         if n:
-            examples = f": {'; '.join(duplicates.examples)}" if n and said.startswith("rows contradicted") else ""
-            words.append(f"{n:,} {said}{examples}")
+            words.append(f"{n:,} {said}")
+    words += [f"contradiction: {example}" for example in duplicates.examples]
     return LayoutReport(
         layout=layout,
         rows=rows,

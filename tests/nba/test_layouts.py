@@ -279,9 +279,8 @@ def test_a_contradiction_in_two_rows_a_game_is_told_and_the_first_row_kept(games
     table, report = to_games(wrong)
     assert table.select(list(CANONICAL)).equals(games)
     assert (report.mirrored, report.contradictory) == (1225, 5)
-    told = next(note for note in report.notes if "contradicted" in note)
-    assert told.startswith("5 rows contradicted")
-    assert told.count("was kept") == 3
+    assert any(note.startswith("5 rows contradicted") for note in report.notes)
+    assert sum(note.startswith("contradiction: ") for note in report.notes) == 3
 
 
 def test_a_forfeit_counts_with_its_score_and_is_told() -> None:
