@@ -27,7 +27,7 @@ from mcp_server.engine.profiling_rows import (
 )
 from mcp_server.engine.profiling_table import Indices, Table, spread_sample
 from mcp_server.engine.profiling_text import text_findings
-from mcp_server.engine.profiling_warnings import column_warnings, worst_first
+from mcp_server.engine.profiling_warnings import column_warnings, name_warnings, worst_first
 from mcp_server.errors import shown
 
 SAMPLED_ROWS = 100_000  # for the measures that sort or count pairs
@@ -82,6 +82,7 @@ def profile(
     tell(0.6, "comparing columns")
     related, whole = correlations(table, sample, described)
     found = [finding for look in looks for finding in look.findings]
+    found += name_warnings(p.name for p in described)
     found += same_columns(table, sample, described, related) + leak_findings(sample, described)
     found += order_findings(table, described)
     tell(0.75, "comparing rows")

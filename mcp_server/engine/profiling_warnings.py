@@ -1,6 +1,7 @@
 """Trouble worth naming in a column: what breaks a model, a join or a report later."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from datetime import date, datetime
 from math import isfinite
@@ -29,6 +30,8 @@ _SENTINELS = frozenset({-1, -9, -99, -999, -9999, -99999, 99, 999, 9999, 99999, 
 _FILLER_DAYS = frozenset(
     {"0001-01-01", "1900-01-01", "1899-12-30", "1899-12-31", "1970-01-01", "2099-12-31", "9999-12-31", "2262-04-11"}
 )
+# Cyrillic and Greek letters that look Latin; source: Unicode Technical Standard 39, confusables, the letters in names
+_LOOKALIKES = str.maketrans("аеорсухіјѕԁһкмтвнοανρικτυχ", "aeopcyxijsdhkmtbhoavpiktux")
 _ID_NAME = re.compile(r"(^|_)(id|key|uuid|guid|code|number|no|nr|index|idx|row|rowid|row_number)s?$", re.IGNORECASE)
 
 # What makes results wrong; what wastes or hides; what is good to know. Worst first in each.
@@ -37,7 +40,7 @@ _BAD = (
     "invalid_dates", "mixed_types", "infinite", "null_as_text", "filler_value", "almost_unique",
 )  # fmt: skip
 _TROUBLE = (
-    "rows_out_of_order", "case_variants", "spaces", "hidden_characters", "empty_text", "bool_variants",
+    "rows_out_of_order", "similar_name", "case_variants", "spaces", "hidden_characters", "empty_text", "bool_variants",
     "near_duplicate_column", "constant", "mostly_missing", "negative", "outliers", "date_format", "date_as_number",
     "thousands", "decimal_comma", "percent", "currency", "formatted_numbers", "long_numbers", "typed_text",
 )  # fmt: skip
@@ -71,6 +74,21 @@ def column_warnings(profile: ColumnProfile) -> list[Finding]:
 
 def _first(profile: ColumnProfile) -> Any:
     return profile.top_values[0][0] if profile.top_values else profile.min
+
+
+def name_warnings(names: Iterable[str]) -> list[Finding]:
+    """Return the columns whose names look like an earlier one's but for capitals, spaces or alphabets."""
+    seen: dict[str, str] = {}
+    found = []
+    for name in names:
+        plain = "".join(unicodedata.normalize("NFKC", name).casefold().translate(_LOOKALIKES).split())
+        first = seen.setdefault(plain, name)
+        if first != name:
+            others = sorted({f"U+{ord(c):04X}" for c in name if ord(c) in _LOOKALIKES})
+            letters = f" with letters of another alphabet ({', '.join(others)})" if others else ""
+            text = f"Its name looks like that of {shown(first, 40)}{letters}: easily taken for it."
+            found.append(Finding(name, "similar_name", text))
+    return found
 
 
 def _missing(profile: ColumnProfile) -> Finding | None:

@@ -243,3 +243,13 @@ def test_pairs_of_numbers_and_gaps_that_tell_an_outcome_are_hinted_at() -> None:
 def test_trouble_in_numbers_and_times_is_named(column: str, values: list[object], code: str) -> None:
     found = profile(pl.DataFrame({column: pl.Series(values, strict=False)})).warnings
     assert code in {each.code for each in found}, found
+
+
+def test_names_that_look_alike_are_told() -> None:
+    frame = pl.DataFrame(
+        {"pace": [1, 2, 3], "p\u0430ce": [4, 7, 5], "Team": ["a", "b", "c"], "te am": ["b", "a", "c"], "x": [1, 4, 2]}
+    )
+    found = {each.column: each.message for each in profile(frame).warnings if each.code == "similar_name"}
+    assert "another alphabet (U+0430)" in found["p\u0430ce"]
+    assert "'Team'" in found["te am"]
+    assert set(found) == {"p\u0430ce", "te am"}
