@@ -11,6 +11,7 @@ What is left out, each for its reason:
 
 import json
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -28,6 +29,14 @@ from tests.engine.expectations.random_suites import random_frame, random_suite
 pytest.importorskip("great_expectations")
 pytestmark = pytest.mark.filterwarnings("ignore")
 _SEEDS = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Great Expectations writes the beginnings of a site for each context."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("gx")))
+        yield
 
 
 def _same(native: Outcome, theirs: Outcome) -> None:
