@@ -135,7 +135,8 @@ def fit(
             leaves no rows or columns; the message says which step.
         ResourceExhaustedError: a model would take too long.
     """
-    opened = open_table(frame)
+    tell = _Teller(tick)
+    opened = open_table(frame, tell.again)
     fitted: list[Mapping[str, Any]] = []
 
     def learn(number: int, step: Step, table: Table) -> Operation:
@@ -144,7 +145,7 @@ def fit(
         return ACTIONS[step.action][1](step, learned, table)
 
     recorder = Recorder([step.action for step in steps], [], max_entries)
-    outcome, journal = _through(opened, steps, learn, recorder, tick)
+    outcome, journal = _through(opened, steps, learn, recorder, tell)
     plan = Plan(tuple(steps), tuple(fitted), _needed(opened, fitted, recorder.operations))
     return Cleaning(plan, recorder, outcome, opened, journal)
 
@@ -165,7 +166,8 @@ def prepare(
     Raises:
         InvalidArgumentError: a column is missing or of another type, or a step does not go through; names it.
     """
-    opened = open_table(frame)
+    tell = _Teller(tick)
+    opened = open_table(frame, tell.again)
     _check_columns(opened, plan)
     pairs = list(zip(plan.steps, plan.fitted, strict=True))
     if keep_rows:
@@ -176,7 +178,7 @@ def prepare(
 
     steps = [step for step, _ in pairs]
     recorder = Recorder([step.action for step in steps], [], max_entries)
-    outcome, journal = _through(opened, steps, build, recorder, tick)
+    outcome, journal = _through(opened, steps, build, recorder, tell)
     return Cleaning(plan, recorder, outcome, opened, journal)
 
 
@@ -212,12 +214,30 @@ def _collected(cleaning: Cleaning) -> tuple[pl.DataFrame, list[Change]]:
     return pl.concat(frames), cleaning.changes()
 
 
+class _Teller:
+    """Tells how far the steps are, and says it again while one of them takes long."""
+
+    def __init__(self, tick: Ticks | None) -> None:
+        self._tick = tick
+        self._last = (0.0, "")
+
+    def next(self, share: float, message: str) -> None:
+        """Say that a step begins."""
+        self._last = (share, message)
+        self.again()
+
+    def again(self) -> None:
+        """Say the last once more; who listens may end the work by raising."""
+        if self._tick is not None:
+            self._tick(*self._last)
+
+
 def _through(
     table: Table,
     steps: Sequence[Step],
     operation_of: Callable[[int, Step, Table], Operation],
     recorder: Recorder,
-    tick: Ticks | None,
+    tell: "_Teller",
 ) -> tuple[Table, list[pl.DataFrame] | None]:
     """Find the operation of each step on the table that those before it leave; return the last table.
 
@@ -226,8 +246,7 @@ def _through(
     """
     journal: list[pl.DataFrame] | None = [] if table.is_small else None
     for number, step in enumerate(steps):
-        if tick is not None:
-            tick(number / len(steps), f"step {number}: {step.action}")
+        tell.next(number / len(steps), f"step {number}: {step.action}")
         if step.action not in ACTIONS:
             near = ", ".join(get_close_matches(step.action, ACTIONS, n=3)) or ", ".join(ACTIONS)
             raise InvalidArgumentError(f"Step {number} has no action {shown(step.action)}.", hint=f"Actions: {near}.")

@@ -26,11 +26,12 @@ IMPUTERS = ("mean", "median", "most_frequent", "constant", "knn", "iterative")
 _MODELS = ("knn", "iterative")
 _OPTIONS = {"constant": ("value",), "knn": ("neighbors", "seed"), "iterative": ("seed", "rounds")}
 _KNN_ROWS = 10_000
-_ITERATIVE_ROWS = 100_000
+_ITERATIVE_ROWS = 20_000
 _MAX_COLUMNS = 100
 _FEWEST_KNN_ROWS = 1_000
 _MAX_KNN_DISTANCES = 1_000_000_000  # about 100 seconds
 _WORKING_MIB = 128
+_ROWS_AT_ONCE = 1_000
 
 Floats = NDArray[np.float64]
 
@@ -259,8 +260,10 @@ def _model_edit(fitted: Mapping[str, Any], table: Table) -> CellEdit:
     def filled(rows: pl.Series) -> pl.Series:
         matrix = _matrix(rows.struct.unnest(), context)
         holed = np.isnan(matrix[:, targets]).any(axis=1)
-        if holed.any():
-            matrix[holed] = fill((matrix[holed] - centre) / scale) * scale + centre
+        for rows_at in np.array_split(np.flatnonzero(holed), 1 + int(holed.sum()) // _ROWS_AT_ONCE):
+            table.pulse()
+            if len(rows_at):
+                matrix[rows_at] = fill((matrix[rows_at] - centre) / scale) * scale + centre
         return pl.DataFrame({name: matrix[:, at] for name, at in zip(names, targets, strict=True)}).to_struct("new")
 
     shape = pl.Struct(dict.fromkeys(names, pl.Float64))

@@ -1,6 +1,6 @@
 """Which values lie too far out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil, floor
 from typing import Any
 
@@ -16,7 +16,7 @@ CLIPPERS = ("iqr", "zscore", "mad")
 DROPPERS = (*CLIPPERS, "isolation_forest")
 _THRESHOLDS = {"iqr": 1.5, "zscore": 3.0, "mad": 3.5}
 _MAD_SCALE = 1.4826  # makes the median absolute deviation of normal values their standard deviation
-_FOREST_ROWS = 100_000
+_FOREST_ROWS = 50_000
 
 
 def bounds(column: pl.Series, method: str, threshold: object = None) -> tuple[float, float]:
@@ -102,7 +102,7 @@ def _above(name: str, within: Sequence[float]) -> pl.Expr:
 def outlier_removal(step: Step, fitted: Mapping[str, Any], table: Table) -> Removal:
     """Return the removal of rows with a value outside, or that the forest sets apart."""
     if "forest" in fitted:
-        return _forest_removal(fitted)
+        return _forest_removal(fitted, table)
     method = choice(step, "method", DROPPERS, "iqr")
     ranges = {name: each for name, each in fitted["bounds"].items() if each is not None}
     if not ranges:
@@ -129,7 +129,7 @@ def _braced(name: str) -> str:
 
 
 def _learn_forest(step: Step, table: Table, names: list[str]) -> dict[str, Any]:
-    """Fit on 100,000 random rows at most; missing cells count as their column's median. Keep the trees as numbers.
+    """Fit on 50,000 random rows at most; missing cells count as their column's median. Keep the trees as numbers.
 
     Source: Liu, Ting & Zhou, Isolation Forest (2008), as scikit-learn has it.
     """
@@ -196,16 +196,18 @@ def _filled(frame: pl.DataFrame, medians: Mapping[str, float]) -> NDArray[np.flo
     return filled
 
 
-def decisions(values: NDArray[np.float32], forest: Mapping[str, Any]) -> NDArray[np.float64]:
+def decisions(values: NDArray[np.float32], forest: Mapping[str, Any], pulse: Callable[[], None]) -> NDArray[np.float64]:
     """Return scikit-learn's decision function: below 0 is set apart.
 
     Args:
         values: shape (n, p).
         forest: what was learned: `trees`, `samples` a tree was grown on, and the `offset` of the scores.
+        pulse: called between trees.
     """
     total = np.zeros(len(values))
     rows = np.arange(len(values))
     for tree in forest["trees"]:
+        pulse()
         column, threshold = np.array(tree["column"]), np.array(tree["threshold"])
         left, right = np.array(tree["left"]), np.array(tree["right"])
         node = np.zeros(len(values), dtype=np.int64)
@@ -221,11 +223,11 @@ def decisions(values: NDArray[np.float32], forest: Mapping[str, Any]) -> NDArray
     return scores - float(forest["offset"])
 
 
-def _forest_removal(fitted: Mapping[str, Any]) -> Removal:
+def _forest_removal(fitted: Mapping[str, Any], table: Table) -> Removal:
     medians, forest = fitted["medians"], fitted["forest"]
 
     def scored(rows: pl.Series) -> pl.Series:
-        return pl.Series(decisions(_filled(rows.struct.unnest(), medians), forest))
+        return pl.Series(decisions(_filled(rows.struct.unnest(), medians), forest, table.pulse))
 
     score = pl.struct(list(medians)).map_batches(scored, return_dtype=pl.Float64, is_elementwise=True)
     detail = f"isolation_forest over {len(medians)} columns, fitted on {fitted['rows']:,} rows"

@@ -20,6 +20,7 @@ from mcp_server.errors import InvalidArgumentError, shown
 
 _KINDS = ("values", "find", "pattern")
 _LONGEST_PATTERN = 2_000
+_MOST_VALUES = 10_000
 
 
 def learn_replacement(step: Step, table: Table) -> dict[str, Any]:
@@ -97,6 +98,9 @@ def _learn_values(step: Step, options: Mapping[str, Any], table: Table) -> dict[
         raise InvalidArgumentError(
             "values is an object {cell: new}, or a list beside with.", hint='Such as {"NULL": null, "n": "no"}.'
         )
+    if len(pairs) > _MOST_VALUES:
+        text = f"values has {len(pairs):,} cells; the limit is {_MOST_VALUES:,}."
+        raise InvalidArgumentError(text, hint="Join with a dataset of old and new values: transform_dataset.")
     odd = next((part for pair in pairs for part in pair if isinstance(part, list | dict)), None)
     if odd is not None or any(old is None for old, _ in pairs):
         raise InvalidArgumentError(

@@ -5,7 +5,7 @@ figures reads a few columns, and what needs rows reads them in batches.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,10 @@ _FEWEST_ROWS = 50_000
 Frames = Callable[[pl.LazyFrame], pl.LazyFrame]
 
 
+def _no_pulse() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table on its way through the steps.
@@ -32,6 +36,7 @@ class Table:
         schema: its columns without `ROW`.
         n_source: rows of the input.
         n_rows: rows that are left.
+        pulse: to be called every second or so by what takes long; it raises when the work is to end.
     """
 
     source: pl.LazyFrame
@@ -40,6 +45,7 @@ class Table:
     schema: Mapping[str, pl.DataType]
     n_source: int
     n_rows: int
+    pulse: Callable[[], None]
 
     @property
     def is_small(self) -> bool:
@@ -53,7 +59,7 @@ class Table:
             lazy = lazy.collect().lazy()
         schema = {name: dtype for name, dtype in lazy.collect_schema().items() if name != ROW}
         n_rows = int(lazy.select(pl.len()).collect().item()) if removes_rows else self.n_rows
-        return Table(self.source, (*self.done, step), lazy, schema, self.n_source, n_rows)
+        return replace(self, done=(*self.done, step), lazy=lazy, schema=schema, n_rows=n_rows)
 
     def column(self, name: str) -> pl.Series:
         """Return one column in memory."""
@@ -84,7 +90,7 @@ class Table:
             yield lazy.select(ROW, *names).collect()
 
 
-def open_table(frame: pl.DataFrame | pl.LazyFrame) -> Table:
+def open_table(frame: pl.DataFrame | pl.LazyFrame, pulse: Callable[[], None] = _no_pulse) -> Table:
     """Return the table that the first step meets; its rows are numbered from 0.
 
     Raises:
@@ -97,11 +103,11 @@ def open_table(frame: pl.DataFrame | pl.LazyFrame) -> Table:
         raise InvalidArgumentError(
             "There is nothing to clean: no rows, or no columns of plain names.", hint="Import data first."
         )
-    table = Table(source, (), source.with_row_index(ROW), schema, n_rows, n_rows)
+    table = Table(source, (), source.with_row_index(ROW), schema, n_rows, n_rows, pulse)
     if not table.is_small:
         return table
     held = source.collect().lazy()
-    return Table(held, (), held.with_row_index(ROW), schema, n_rows, n_rows)
+    return replace(table, source=held, lazy=held.with_row_index(ROW))
 
 
 def batches_of(source: pl.LazyFrame, n_rows: int, n_columns: int) -> Iterator[pl.DataFrame]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import polars as pl
 from pydantic import Field, TypeAdapter, ValidationError
@@ -40,7 +40,7 @@ class _Step(Record):
     reason: str | None = None
 
 
-_STEPS = TypeAdapter(list[_Step])
+_STEPS = TypeAdapter(Annotated[list[_Step], Field(max_length=500)])
 
 
 class CleaningService:
@@ -81,8 +81,12 @@ class CleaningService:
         frame = self._datasets.scan(version.ref)
         progress(0.02, f"looking at {version.rows:,} rows")
 
+        highest = 0.0
+
         def tick(share: float, message: str) -> None:
-            progress(0.1 + 0.4 * share, message)
+            nonlocal highest  # a step of a large table may speak again while its batches run
+            highest = max(highest, 0.1 + 0.4 * share)
+            progress(highest, message)
 
         findings: list[Finding] = []
         if plan_of is not None:

@@ -91,8 +91,9 @@ def _summary(
 def _cut(step: Mapping[str, Any]) -> dict[str, Any]:
     """Return a step whose columns and options are not longer than a reader wants them."""
     shown = dict(step)
-    if len(shown.get("columns", [])) > _SHOWN_COLUMNS:
-        shown["columns"] = [*shown["columns"][:_SHOWN_COLUMNS], "…"]
+    if "columns" in shown:
+        names = [visible_text(name) for name in shown["columns"][:_SHOWN_COLUMNS]]
+        shown["columns"] = names if len(shown["columns"]) <= _SHOWN_COLUMNS else [*names, "…"]
     options = dict(shown.get("options", {}))
     for name, value in options.items():
         if isinstance(value, Mapping) and len(value) > _SHOWN_VALUES:

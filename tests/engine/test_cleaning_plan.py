@@ -13,10 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  # scikit-learn hides it behind this
 from sklearn.impute import IterativeImputer, KNNImputer
 
-from mcp_server.engine import cleaning_imputation
+from mcp_server.engine import cleaning_duplicates, cleaning_imputation, cleaning_table
 from mcp_server.engine.cleaning import Plan, apply_plan, fit
 from mcp_server.engine.cleaning_steps import Step
-from mcp_server.errors import FailedPreconditionError, InvalidArgumentError
+from mcp_server.errors import CancelledError, FailedPreconditionError, InvalidArgumentError
 
 TRAIN = pl.DataFrame(
     {
@@ -169,3 +169,42 @@ def test_a_journal_is_cut_at_its_limit_and_counts_go_on() -> None:
     assert len(journal) == 20
     assert (cleaning.recorder.counts.entries, cleaning.recorder.counts.kept) == (50, 20)
     assert cleaning.changes()[0].cells_changed == 50
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Step("impute", ("a",), {"method": "knn"}),
+        Step("impute", ("a",), {"method": "iterative"}),
+        Step("drop_outliers", None, {"method": "isolation_forest"}),
+    ],
+)
+def test_a_model_at_work_hears_that_it_is_to_end(step: Step) -> None:
+    told = []
+
+    def tick(share: float, message: str) -> None:
+        told.append(message)
+        if len(told) > 1:  # the first is said before the step
+            raise CancelledError("The job was cancelled.")
+
+    with pytest.raises(CancelledError):
+        fit(_cloud(0, 200), [step], tick=tick)
+    assert set(told) == {f"step 0: {step.action}"}
+
+
+def test_equal_rows_are_found_whatever_their_hashes_and_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a missing cell hashes as this number does
+    odd = pl.DataFrame({"n": [3188347919, None, 7, 7, None]})
+    assert apply_plan(odd, plan_of(odd, Step("drop_duplicates")))[0]["n"].to_list() == [3188347919, None, 7]
+    monkeypatch.setattr(cleaning_duplicates, "_CELLS_AT_ONCE", 10)
+    many = pl.DataFrame({"n": [i % 50 for i in range(120)], "s": ["x"] * 120})
+    after, changes = apply_plan(many, plan_of(many, Step("drop_duplicates", None, {"keep": "last"})))
+    assert after["n"].to_list() == [i % 50 for i in range(70, 120)]
+    assert changes[0].rows_removed == 70
+
+
+def test_a_large_table_that_the_last_step_empties_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning_table, "_CELLS_IN_MEMORY", 0)
+    frame = pl.DataFrame({"x": [None, 1.0], "y": [1.0, None]})
+    with pytest.raises(InvalidArgumentError, match=r"Step 0 \(drop_missing\): it would leave 0 rows"):
+        list(fit(frame, [Step("drop_missing")]).batches())
