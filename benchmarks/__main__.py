@@ -5,6 +5,7 @@ import sys
 
 BENCHMARKS = {
     "startup": "process start to the first list of tools, beside a bare server of the SDK; the list's price in tokens",
+    "imports": "files of 1M and 10M rows of 20 columns brought in, beside other readers; peak memory",
     "profile": "a profile of 100K, 1M and 10M rows of 20 columns with its report, beside a part in pandas; peak memory",
     "validation": "22 expectations on 100K, 1M and 10M rows of 20 columns, beside Great Expectations; peak memory",
 }

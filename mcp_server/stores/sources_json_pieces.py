@@ -37,6 +37,8 @@ def array_pieces(text: Text, piece_bytes: int | None = None) -> Iterator[list[An
     while True:
         cut, end = _cut(data)
         if end is not None:
+            if data[end : end + 1] != b"]":
+                raise _invalid("", "the array ends with }, not with ]")
             elements = _elements(data[:end], n_elements, is_last=True)
             _check_the_end(data[end + 1 :] + following, chunks)
             yield elements
@@ -146,25 +148,17 @@ def line_pieces(text: Text, piece_bytes: int | None = None) -> Iterator[list[Any
 
 
 def _objects(lines: list[bytes], n_before: int) -> list[Any]:
-    plain = [line.strip() for line in lines]
-    filled = [line for line in plain if line]
-    if all(line[:1] == b"{" and line[-1:] == b"}" for line in filled):
-        try:
-            rows = from_json(b"[" + b",".join(filled) + b"]", allow_inf_nan=False, cache_strings="keys")
-        except ValueError:
-            rows = None
-        if rows is not None and len(rows) == len(filled):
-            return list(rows)
-    return [_object(line, number) for number, line in enumerate(plain, n_before + 1) if line]
-
-
-def _object(line: bytes, number: int) -> Any:
-    row = parsed(line, f"Line {number}: ")
-    if not isinstance(row, dict):
-        raise InvalidArgumentError(
-            f"Line {number} holds one {kind_of_value(row)}, not an object.", hint="JSON Lines has one {...} a line."
-        )
-    return row
+    rows: list[Any] = []
+    for number, line in enumerate(lines, n_before + 1):
+        if not line.strip():
+            continue
+        row = parsed(line, f"Line {number}: ")
+        if type(row) is not dict:
+            raise InvalidArgumentError(
+                f"Line {number} holds one {kind_of_value(row)}, not an object.", hint="JSON Lines has one {...} a line."
+            )
+        rows.append(row)
+    return rows
 
 
 def parsed(text: bytes, where: str) -> Any:
