@@ -4,6 +4,7 @@ Exact, and in memory that does not grow with the table: each pass counts 65,536 
 rank that is asked for.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -44,13 +45,14 @@ class Quantiles:
 
         Source: NumPy, `quantile`: rank (n - 1) * share; of two equally near values the one at the even rank.
         """
-        codes = _Codes(source, self.stream)
-        count = codes.count
+        column = _HeldFloats if self.stream.dtypes[0].is_float() and not source.streamed else _Codes
+        values = column(source, self.stream)
+        count = values.count
         if not count:
             return [None] * len(self.shares)
         places = [(count - 1) * share for share in self.shares]
         ranks = sorted({rank for place in places for rank in _neighbours(place, self.method, count)})
-        found = dict(zip(ranks, codes.decode(ranked(codes.passes, ranks)), strict=True))
+        found = dict(zip(ranks, values.at(ranks), strict=True))
         return [_between(place, self.method, count, found) for place in places]
 
 
@@ -72,6 +74,23 @@ def _between(place: float, method: Method, count: int, found: dict[int, Any]) ->
     share = 0.5 if method == "midpoint" else place - int(place)
     step = high - low
     return float(low + step * share if share < 0.5 else high - step * (1 - share))
+
+
+class _HeldFloats:
+    """A column of floats in memory."""
+
+    def __init__(self, source: Source, stream: Stream) -> None:
+        value = pl.col(stream.columns[0]).cast(pl.Float64)
+        self._values = next(source.frames(stream.counted, value)).to_series().rechunk()  # a selection needs one chunk
+        self.count = len(self._values)
+
+    def at(self, ranks: list[int]) -> list[float]:
+        """Return the values at `ranks`, counted from 0 in ascending order."""
+        last = self.count - 1
+        # The rank is the whole part of share * last; half a rank more keeps it safe from rounding.
+        shares = [(rank + 0.5) / last if rank < last else 1.0 for rank in ranks]
+        found = [self._values.quantile(share, interpolation="lower") for share in shares]
+        return [math.nan if value is None else value + 0.0 for value in found]  # -0.0 becomes 0.0
 
 
 class _Codes:
@@ -107,8 +126,11 @@ class _Codes:
         flipped ^= bits
         return flipped.view(np.uint64)
 
-    def decode(self, codes: Sequence[int]) -> list[int] | list[float]:
-        """Return the values of `codes`."""
+    def at(self, ranks: list[int]) -> list[int] | list[float]:
+        """Return the values at `ranks`, counted from 0 in ascending order."""
+        return self._decode(ranked(self.passes, ranks))
+
+    def _decode(self, codes: Sequence[int]) -> list[int] | list[float]:
         if self._is_unsigned:
             return list(codes)
         signed = [code - (1 << 63) for code in codes]
