@@ -96,6 +96,7 @@ class LimitSettings(Part):
     max_field_bytes: PositiveInt = Field(default=MIB, description="Largest single cell.")
     max_column_name_length: PositiveInt = Field(default=200, description="Longest column name, in characters.")
     query_timeout_s: PositiveFloat = Field(default=30.0, description="Longest SQL query.")
+    transform_timeout_s: PositiveFloat = Field(default=600.0, description="Longest SQL of a transform.")
     query_memory_bytes: PositiveInt = Field(default=GIB, description="Memory of one SQL query.")
     transform_max_rows: PositiveInt = Field(default=100_000_000, description="Most rows that a transform may write.")
     max_predict_rows: PositiveInt = Field(default=10_000, description="Most rows of one predict call.")

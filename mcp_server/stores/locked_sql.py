@@ -19,16 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcp_server.errors import InvalidArgumentError, PermissionDeniedError, ResourceExhaustedError, shown
-from mcp_server.stores.parquet import write_parquet
+from mcp_server.stores.parquet import full_disk_explained, write_parquet
 from mcp_server.stores.query_values import visible_text
 from mcp_server.stores.sql_errors import explained
 from mcp_server.stores.sql_types import quoted, shown_cell, shown_column, stored_columns, type_name
-from mcp_server.stores.sql_words import require_plain_words
+from mcp_server.stores.sql_words import is_pivot, require_plain_words
 
 _BATCH_ROWS = 50_000
 _MAX_NAME_LENGTH = 200
 _THREADS = 2
-_PIVOT = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/)*(PIVOT|UNPIVOT|WITH|FROM)\b", re.IGNORECASE | re.DOTALL)
+_ENGINE_SPEAKS = re.compile(r"\b\w+ Error: ")  # an error of DuckDB that came through Arrow's stream
 
 
 def run_query(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +54,9 @@ def run_query(arguments: dict[str, Any]) -> dict[str, Any]:
         if "output" in arguments:
             return _written(answer, arguments) | _told_by_tree(connection, arguments)
         return _first_rows(answer, arguments["max_rows"])
-    except (duckdb.Error, pa.ArrowException) as refusal:
+    except (duckdb.Error, pa.ArrowException, OSError) as refusal:
+        if isinstance(refusal, OSError) and not _ENGINE_SPEAKS.search(str(refusal)):
+            raise
         raise explained(_located(connection, sql, refusal), arguments) from None
     finally:
         deadline.cancel()
@@ -102,7 +104,7 @@ def _require_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         kind = statements[0].type
     except ValueError:  # a kind of statement that the library has no name for
         kind = None
-    pivots = kind == duckdb.StatementType.MULTI and _PIVOT.match(sql)
+    pivots = kind == duckdb.StatementType.MULTI and is_pivot(sql)
     if kind != duckdb.StatementType.SELECT and not pivots:
         raise PermissionDeniedError(
             f"{kind.name if kind is not None else 'Such'} statements are not allowed; SQL here only reads.",
@@ -157,7 +159,7 @@ def _written(answer: duckdb.DuckDBPyRelation, arguments: Mapping[str, Any]) -> d
     reader: Any = answer.project(stored_columns(names, answer.types)).to_arrow_reader(_BATCH_ROWS)
     passed = Path(arguments["spill"]) / "passed.parquet"
     n_rows = 0
-    with pq.ParquetWriter(passed, reader.schema, compression="lz4") as writer:
+    with full_disk_explained(), pq.ParquetWriter(passed, reader.schema, compression="lz4") as writer:
         for batch in reader:
             n_rows += batch.num_rows
             if n_rows > arguments["max_rows"]:

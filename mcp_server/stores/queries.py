@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from mcp_server.runtime.child import never_cancelled, run_in_child
@@ -60,7 +60,7 @@ class DatasetQueries:
             ResourceExhaustedError: it takes more memory or time than its limits.
             UnavailableError: too many other queries run.
         """
-        answer = self._run(sql, self._tables(sql), {"max_rows": limit})
+        answer = self._run(sql, self._tables(sql), {"max_rows": limit}, "query_timeout_s")
         return QueryRows(answer["columns"], answer["dtypes"], answer["rows"], answer["truncated"])
 
     def materialise(self, sql: str, output: Path, cancelled: Callable[[], bool] = never_cancelled) -> Made:
@@ -70,7 +70,8 @@ class DatasetQueries:
             As `select`; and ResourceExhaustedError beyond the limit of rows.
         """
         tables = self._tables(sql)
-        answer = self._run(sql, tables, {"output": str(output), "max_rows": self._limits.transform_max_rows}, cancelled)
+        request = {"output": str(output), "max_rows": self._limits.transform_max_rows}
+        answer = self._run(sql, tables, request, "transform_timeout_s", cancelled)
         read = {tables[name].ref: tables[name] for name in answer["read"]}
         return Made(list(read.values()), answer["ordered"])
 
@@ -93,9 +94,12 @@ class DatasetQueries:
         sql: str,
         tables: Mapping[str, DatasetVersion],
         request: dict[str, Any],
+        timeout: Literal["query_timeout_s", "transform_timeout_s"],
         cancelled: Callable[[], bool] = never_cancelled,
     ) -> Any:
         limits = self._limits
+        timeout_s: float = getattr(limits, timeout)
+        setting = f"NBA_MCP_LIMITS__{timeout.upper()}"
         with self._turn(), self._artifacts.temporary_folder() as spill:
             arguments = {
                 "sql": sql,
@@ -103,7 +107,8 @@ class DatasetQueries:
                 "columns": {name: [column.name for column in version.columns] for name, version in tables.items()},
                 "known": self._datasets.names(),
                 "memory_bytes": limits.query_memory_bytes,
-                "timeout_s": limits.query_timeout_s,
+                "timeout_s": timeout_s,
+                "timeout_setting": setting,
                 "spill": str(spill),
             }
             try:
@@ -111,11 +116,11 @@ class DatasetQueries:
                     "mcp_server.stores.locked_sql:run_query",
                     arguments | request,
                     memory_bytes=limits.query_memory_bytes + _CHILD_BASE_BYTES,
-                    timeout_s=limits.query_timeout_s + _KILL_AFTER_S,
+                    timeout_s=timeout_s + _KILL_AFTER_S,
                     cancelled=cancelled,
                 )
             except ResourceExhaustedError as refusal:
-                raise _of_the_query(refusal, limits) from refusal
+                raise _of_the_query(refusal, limits, timeout_s, setting) from refusal
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -130,13 +135,15 @@ class DatasetQueries:
             self._turns.release()
 
 
-def _of_the_query(refusal: ResourceExhaustedError, limits: LimitSettings) -> ResourceExhaustedError:
+def _of_the_query(
+    refusal: ResourceExhaustedError, limits: LimitSettings, timeout_s: float, setting: str
+) -> ResourceExhaustedError:
     """Return the error in the words of queries, where the child was killed before it could say so itself."""
     if "NBA_MCP_LIMITS__" in refusal.hint and "CHILD" not in refusal.hint:
         return refusal
     return ResourceExhaustedError(
-        f"The query took more than its limits of {limits.query_timeout_s:g} s and "
+        f"The query took more than its limits of {timeout_s:g} s and "
         f"{limits.query_memory_bytes // 1024**2} MiB of memory and was stopped.",
-        hint="Filter or aggregate, or raise NBA_MCP_LIMITS__QUERY_TIMEOUT_S or NBA_MCP_LIMITS__QUERY_MEMORY_BYTES.",
+        hint=f"Filter or aggregate, or raise {setting} or NBA_MCP_LIMITS__QUERY_MEMORY_BYTES.",
         details={"reason": refusal.message},
     )

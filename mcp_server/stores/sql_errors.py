@@ -18,12 +18,13 @@ from mcp_server.errors import (
 from mcp_server.stores.sql_types import BEYOND_YEARS, quoted
 
 _MAX_MESSAGE_LENGTH: Final = 700
-_PATH: Final = re.compile(r"""(?:/[^\s'"`/:;,()]+){2,}""")
+_PATH: Final = re.compile(r"""(?<![\w%.])(?:/[^\s'"`/:;,()]+){2,}""")
 _MISSING_TABLE: Final = re.compile(r"Table with name (.+?) does not exist")
 _MISSING_COLUMN: Final = re.compile(r'column "(.+?)" not found|does not have a column named "(.+?)"', re.DOTALL)
 _EXTENSION: Final = re.compile(r"exists in the \w+ extension|[Ee]xtension \"?\w+\"? (is|has) not|autoload")
 _OTHER_NAMES: Final = re.compile(r"\n(Did you mean|Candidate (bindings|tables|functions):)[^\n]*(\n\t[^\n]*)*")
 _SETTINGS: Final = re.compile(r" Use \"?SET [^\n]*")
+_LINE: Final = re.compile(r"\n\nLINE (\d+): ([^\n]*)")
 _FOREIGN_WORDS: Final = re.compile(r"pg_|duckdb_|sqlite_|information_schema|pragma_")
 
 
@@ -34,12 +35,12 @@ def explained(refusal: Exception, arguments: Mapping[str, Any]) -> LifecycleErro
         arguments: those of `run_query`: the limits, the tables with their columns, and the names that exist.
     """
     raw = str(refusal)
-    if isinstance(refusal, duckdb.InterruptException):
+    if isinstance(refusal, duckdb.InterruptException) or "INTERRUPT Error" in raw:
         return ResourceExhaustedError(
             f"The query took longer than its limit of {arguments['timeout_s']:g} s and was stopped.",
-            hint="Filter or aggregate, or raise NBA_MCP_LIMITS__QUERY_TIMEOUT_S.",
+            hint=f"Filter or aggregate, or raise {arguments['timeout_setting']}.",
         )
-    if isinstance(refusal, duckdb.OutOfMemoryException):
+    if isinstance(refusal, duckdb.OutOfMemoryException) or "Out of Memory Error" in raw:
         return ResourceExhaustedError(
             f"The query needs more than its limit of {arguments['memory_bytes'] // 1024**2} MiB of memory.",
             hint="Filter or aggregate, or raise NBA_MCP_LIMITS__QUERY_MEMORY_BYTES.",
@@ -55,7 +56,7 @@ def explained(refusal: Exception, arguments: Mapping[str, Any]) -> LifecycleErro
             "SQL sees datasets only: what needs a DuckDB extension is not there.",
             hint="Import the data with import_dataset, then query the dataset.",
         )
-    text = _without_paths(raw, list(arguments["tables"].values()))
+    text = _without_paths(_at_its_line(raw, arguments["sql"]), list(arguments["tables"].values()))
     if missing:
         return NotFoundError(
             "dataset",
@@ -104,6 +105,19 @@ def _quoting(arguments: Mapping[str, Any]) -> str:
         and re.search(rf'(?<!["\w]){re.escape(name)}(?!["\w])', arguments["sql"], re.I)
     ]
     return f"Put the name in double quotes: {', '.join(quoted(name) for name in bare[:3])}." if bare else ""
+
+
+def _at_its_line(message: str, sql: str) -> str:
+    """Return the message with the number of the line in the caller's SQL, which DuckDB counts in its own wrapping."""
+    match = _LINE.search(message)
+    if match is None:
+        return message
+    lines, quoted_line = sql.split("\n"), match[2].strip(". ")
+    number = int(match[1])
+    if number <= len(lines) and quoted_line in lines[number - 1]:
+        return message
+    found = next((at for at, line in enumerate(lines, start=1) if quoted_line in line), number)
+    return message[: match.start(1)] + str(found) + message[match.end(1) :]
 
 
 def _without_paths(message: str, paths: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ _RELATIONS: Final = re.compile(
     r"|pg_(am|attrdef|attribute|class|constraint|database|depend|description|enum|index|indexes|namespace|prepared_statements"
     r"|proc|sequence|sequences|settings|tables|tablespace|type|views)"
 )
+_QUERIES: Final = {"select", "with", "from", "pivot", "pivot_wider", "unpivot", "values", "table"}
 _SCHEMAS: Final = {"information_schema", "pg_catalog", "system", "temp"}
 _TEXT: Final = (duckdb.token_type.string_const, duckdb.token_type.comment, duckdb.token_type.numeric_const)
 
@@ -51,6 +52,12 @@ def require_plain_words(sql: str, own_names: Collection[str]) -> None:
                 f"SQL sees datasets only; {shown(word)} is not allowed: no files, no settings, no system tables.",
                 hint="list_datasets names the tables; DESCRIBE name lists the columns of one.",
             )
+
+
+def is_pivot(sql: str) -> bool:
+    """Return True for a query with PIVOT in it, which DuckDB turns into several statements."""
+    words = [word for word, is_name in _words(sql) if is_name and word != "("]
+    return bool(words) and words[0] in _QUERIES and bool({"pivot", "pivot_wider"} & {*words})
 
 
 def _words(sql: str) -> Iterator[tuple[str, bool]]:

@@ -63,6 +63,13 @@ def test_a_select_returns_plain_rows(queries: DatasetQueries) -> None:
         ("WITH best AS (SELECT max(points) p FROM games WHERE NOT isnan(points)) SELECT p FROM best", [[101.5]]),
         ("PIVOT (FROM games WHERE team IS NOT NULL) ON team USING count(*) ORDER BY id LIMIT 1", [[1, 101.5, 1, 0]]),
         ('SELECT count(*) FROM "games@1"', [[2]]),
+        ('SELECT count(*) FROM games JOIN "games@1" USING (id)', [[2]]),
+        ("SELECT n FROM (PIVOT games ON team USING count(*) GROUP BY id) t(id, n, m) ORDER BY id LIMIT 1", [[1]]),
+        ("UNPIVOT (SELECT id, points, points AS p FROM games LIMIT 1) ON points, p INTO NAME k VALUE v",
+         [[1, "points", 101.5], [1, "p", 101.5]]),
+        ("SELECT team, count(*) FROM games GROUP BY GROUPING SETS ((team), ()) ORDER BY 2 DESC LIMIT 1", [[None, 4]]),
+        ("SELECT t.x FROM (VALUES (5)) g(n) ASOF JOIN (VALUES (1, 'a'), (4, 'b')) t(n, x) ON g.n >= t.n", [["b"]]),
+        ("SELECT list(id ORDER BY id), histogram(team) FROM games", [[[1, 2, 3, 4], {"BOS": 2, "LAL": 1}]]),
         ("SELECT sum(id) s, avg(id) a FROM games", [[10, 2.5]]),
         ("SELECT 1 a, 2 a", [[1, 2]]),
         ("SELECT TIMESTAMPTZ '2024-01-02 03:04:05+00' t, DATE '2024-01-02' d, 1.5::DECIMAL(9,2) e",
@@ -206,6 +213,14 @@ def test_errors_quote_line_and_caret_without_paths(queries: DatasetQueries, arti
         assert str(artifacts.where("x").parent.parent) not in str(refusal.value.to_document())
 
 
+def test_an_error_while_it_runs_names_the_line_of_the_callers_sql(queries: DatasetQueries) -> None:
+    with pytest.raises(InvalidArgumentError) as refusal:
+        queries.select("SELECT\n  CAST(x AS INT)\nFROM (VALUES ('a')) t(x)", 10)
+    assert "LINE 2:   CAST(x AS INT)\n          ^^^" in refusal.value.message
+    with pytest.raises(InvalidArgumentError, match="%m/%d/%Y"):
+        queries.select("SELECT strptime('1946-11-01', '%m/%d/%Y')", 10)
+
+
 def test_an_unknown_table_is_not_found_with_near_names(queries: DatasetQueries) -> None:
     with pytest.raises(NotFoundError, match="No dataset named 'gmaes'") as refusal:
         queries.select("SELECT * FROM gmaes", 10)
@@ -282,6 +297,14 @@ def test_an_answer_without_an_order_is_told(queries: DatasetQueries, tmp_path: P
         ("PIVOT (FROM games WHERE team IS NOT NULL) ON team USING count(*)", True),
     ):
         assert queries.materialise(sql, tmp_path / "out").ordered is ordered, sql
+
+
+def test_a_transform_has_a_time_of_its_own(datasets: DatasetStore, artifacts: ArtifactStore, tmp_path: Path) -> None:
+    queries = DatasetQueries(datasets, artifacts, LimitSettings(query_timeout_s=30, transform_timeout_s=1))
+    with pytest.raises(ResourceExhaustedError, match="1 s") as refusal:
+        queries.materialise("SELECT a.range FROM range(1000000) a, range(1000000) b", tmp_path / "out")
+    assert "TRANSFORM_TIMEOUT_S" in refusal.value.hint
+    assert not (tmp_path / "out").exists()
 
 
 def test_materialise_brings_types_to_those_of_datasets(queries: DatasetQueries, tmp_path: Path) -> None:
