@@ -4,7 +4,8 @@ Both ways give the same frames in the same row order, so a figure does not depen
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +22,7 @@ MAX_VALUES_HELD: Final = 24_000_000
 WIDE: Final = (pl.Int128, pl.UInt128)
 """Types that no key of 64 bits holds."""
 _HASH_BITS: Final = 64
+_SECONDS_BETWEEN_WORDS: Final = 0.25
 _MEASURES_PER_SCAN: Final = 120
 _PARQUET: Final = re.compile(r"\A(?:\s*WITH_COLUMNS:\s*\[.*\]\s*)?\s*Parquet SCAN", re.DOTALL)
 
@@ -63,6 +65,8 @@ class Source:
         n_rows: how many.
         streamed: read it again for each figure instead of holding it; memory then does not grow with the table.
         columns: those to hold when it is not streamed.
+        progress: told now and then which share of the figures is taken, 0 to 1, while the table is streamed; what it
+            raises ends the work.
         most_values: how many values of 8 bytes one figure may hold when it is streamed.
         hash_bits: how much of a hash is used to tell values apart; fewer make collisions likely, for tests.
     """
@@ -74,6 +78,7 @@ class Source:
         *,
         streamed: bool,
         columns: Sequence[str] = (),
+        progress: Callable[[float], None] | None = None,
         most_values: int = MAX_VALUES_HELD,
         hash_bits: int = _HASH_BITS,
     ) -> None:
@@ -84,6 +89,8 @@ class Source:
         self.hash_bits = hash_bits
         self._table = table if streamed else _held(table, columns).lazy()
         self._most_values = most_values
+        self._progress = progress
+        self._share, self._told = 0.0, 0.0
 
     @property
     def parts(self) -> int:
@@ -111,9 +118,18 @@ class Source:
         table = self.indexed if indexed else self._table
         query = (table if rows is None else table.filter(rows)).select(select)
         if self.streamed:
-            yield from query.collect_batches(maintain_order=True)
+            for frame in query.collect_batches(maintain_order=True):
+                self.tell(self._share)
+                yield frame
         else:
             yield query.collect()
+
+    def tell(self, share: float) -> None:
+        """Pass on which share of the figures is taken, at most a few times a second."""
+        self._share = share
+        if self._progress is not None and time.monotonic() - self._told > _SECONDS_BETWEEN_WORDS:
+            self._told = time.monotonic()
+            self._progress(share)
 
     def first(self, rows: pl.Expr, columns: Iterable[str], count: int) -> pl.LazyFrame:
         """Return a query for the first rows that fulfil `rows`: their numbers and `columns`."""

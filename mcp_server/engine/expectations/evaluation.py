@@ -1,6 +1,6 @@
 """Runs a suite on a table: one fused scan for all expectations, a second pass for examples where some failed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -36,7 +36,11 @@ class Evaluated:
 
 
 def evaluate(
-    frame: pl.LazyFrame, expectations: Sequence[Expectation], *, low_memory: bool | None = None
+    frame: pl.LazyFrame,
+    expectations: Sequence[Expectation],
+    *,
+    low_memory: bool | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[int, tuple[Evaluated, ...]]:
     """Judge all expectations on `frame`.
 
@@ -48,6 +52,8 @@ def evaluate(
         expectations: of native types only, with their arguments resolved.
         low_memory: stream the table instead of holding the columns that are needed; None chooses by their size. The
             outcomes are the same.
+        progress: told now and then which share of the work is done, 0 to 1, while the table is streamed; what it
+            raises ends the work.
 
     Returns:
         The number of rows, and one outcome for each expectation, in their order.
@@ -61,7 +67,7 @@ def evaluate(
     n_rows = int(frame.select(pl.len()).collect().item())
     columns = _columns_of(expectations, schema)
     streamed = low_memory if low_memory is not None else n_rows * _row_bytes(columns, schema) > _MAX_BYTES_HELD
-    source = Source(table, n_rows, streamed=streamed or not columns, columns=columns)
+    source = Source(table, n_rows, streamed=streamed or not columns, columns=columns, progress=progress)
     return n_rows, _with_empty_columns(source, judge(source, expectations))
 
 
@@ -199,7 +205,9 @@ def _take(source: Source, wanted: Mapping[str, Measure], measured: dict[str, Any
     figures = {key: each for key, each in wanted.items() if not isinstance(each, pl.Expr)}
     if source.streamed or not figures:  # one after the other: each holds a column
         measured.update(source.scan(scanned))
-        measured.update({key: figure.measure(source) for key, figure in figures.items()})
+        for index, (key, figure) in enumerate(figures.items()):
+            source.tell(index / len(figures))
+            measured[key] = figure.measure(source)
         return
     with ThreadPoolExecutor(_THREADS) as pool:
         scanning = pool.submit(source.scan, scanned)

@@ -17,7 +17,7 @@ from mcp_server.engine.expectations.order import Quantiles, ranked
 from mcp_server.engine.expectations.suite import parse_expectations
 from mcp_server.engine.expectations.sums import tree_sum
 from mcp_server.engine.expectations.tallies import Tally
-from mcp_server.errors import ResourceExhaustedError
+from mcp_server.errors import CancelledError, ResourceExhaustedError
 
 _COLUMNS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "x": (pl.Float64, st.one_of(st.sampled_from([0.0, -0.0, 1.5, float("nan")]), st.floats(width=32))),
@@ -181,6 +181,21 @@ def test_a_long_column_has_the_same_figures_both_ways() -> None:
     assert held[0].outcome.observed_value == frame["x"].to_numpy().mean()
     assert held[1].outcome.observed_value == pytest.approx(frame["x"].to_numpy().std(ddof=1), rel=1e-14)
     assert held[3].outcome.unexpected_count == frame["code"].is_duplicated().sum()
+
+
+def test_a_streamed_table_stops_being_read_when_the_work_is_cancelled() -> None:
+    frame = pl.LazyFrame({"s": ["a", "b", "b"]})
+    suite = parse_expectations([{"type": "expect_column_values_to_be_unique", "kwargs": {"column": "s"}}])
+    shares: list[float] = []
+
+    def cancelled(share: float) -> None:
+        shares.append(share)
+        raise CancelledError("Somebody cancelled the job.")
+
+    with pytest.raises(CancelledError):
+        evaluate(frame, suite, low_memory=True, progress=cancelled)
+
+    assert shares == [0.0]
 
 
 def test_a_judged_table_is_let_go_at_once() -> None:
