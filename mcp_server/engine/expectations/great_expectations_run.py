@@ -108,9 +108,9 @@ def _pandas_frame(table: pl.LazyFrame, condition: Any, documents: Sequence[Docum
     if condition is not None:
         chosen = chosen.filter(condition_expression(parse_condition(condition), schema))
     # Types follow from the whole column, as they do where pandas reads it before the condition is applied.
-    gaps = table.select(pl.col(names).null_count()).collect()
+    found = table.select(pl.len().alias(row), pl.col(names).null_count()).collect().row(0, named=True)
     held = chosen.select(row, *names).collect(engine="streaming")
-    columns = {name: _pandas_column(held[name], has_gaps=bool(gaps[name][0])) for name in names}
+    columns = {name: _pandas_column(held[name], gaps=found[name], rows=found[row]) for name in names}
     return pd.DataFrame(columns, index=pd.Index(held[row].to_numpy().astype("int64")), columns=names)
 
 
@@ -126,12 +126,14 @@ def _needed(names: Sequence[str], documents: Sequence[Document]) -> list[str]:
     return [name for name in names if name in wanted]
 
 
-def _pandas_column(values: pl.Series, *, has_gaps: bool) -> Any:
+def _pandas_column(values: pl.Series, *, gaps: int, rows: int) -> Any:
+    """Return values as pandas holds those of a whole column of `rows`, `gaps` of which are missing."""
     import numpy as np
     import pandas as pd
 
     dtype = values.dtype
-    if dtype == pl.Null:
+    has_gaps, has_values = gaps > 0, gaps < rows or not rows
+    if dtype == pl.Null or (dtype == pl.String and not has_values):
         return np.full(len(values), np.nan)
     if dtype == pl.Date:
         values, dtype = values.dt.to_string("iso"), pl.String()
