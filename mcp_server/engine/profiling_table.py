@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from numpy.typing import NDArray
 
 _BATCH_ROWS = 500_000
+_NOT_PLAIN = (pl.Categorical, pl.Enum, pl.Null, pl.Decimal)
 
 Indices = NDArray[np.int64]
 
@@ -15,8 +17,8 @@ class Table:
     """Columns and rows of a frame; of a lazy one no more than a column, or a batch of rows, is in memory at once."""
 
     def __init__(self, source: pl.DataFrame | pl.LazyFrame) -> None:
-        self._frame = source if isinstance(source, pl.DataFrame) else None
-        self._lazy = source.lazy()
+        self._frame = _plain_frame(source) if isinstance(source, pl.DataFrame) else None
+        self._lazy = source.lazy() if self._frame is None else self._frame.lazy()
         self.schema = self._lazy.collect_schema()
         self.names = list(self.schema)
         self.n_rows = len(source) if isinstance(source, pl.DataFrame) else self._counted()
@@ -29,7 +31,7 @@ class Table:
     def column(self, name: str) -> pl.Series:
         """Return one column: categories as text, decimals as floats, NaN as missing."""
         if self._frame is not None:
-            return _plain(self._frame[name])
+            return self._frame[name]
         return _plain(self._lazy.select(pl.col(name)).collect().to_series())
 
     def columns(self, names: Sequence[str]) -> pl.DataFrame:
@@ -38,7 +40,7 @@ class Table:
 
     def head(self, n_rows: int) -> pl.DataFrame:
         """Return the first rows."""
-        return pl.DataFrame([_plain(column) for column in self._lazy.head(n_rows).collect().iter_columns()])
+        return _plain_frame(self._lazy.head(n_rows).collect())
 
     def rows(self, indices: Indices, names: Sequence[str] | None = None) -> pl.DataFrame:
         """Return the rows at `indices`, in their order."""
@@ -66,10 +68,16 @@ def spread_sample(n_rows: int, size: int, seed: int = 0) -> Indices:
     return bounds[:-1] + (within * np.diff(bounds)).astype(np.int64)
 
 
+def _plain_frame(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a frame of columns as `Table.column` gives them; one that is so already is not copied."""
+    floats = frame.select(cs.float().is_nan().any())
+    with_nan = [column.name for column in floats.iter_columns() if column[0]]
+    others = [name for name, dtype in frame.schema.items() if isinstance(dtype, _NOT_PLAIN)]
+    return frame.with_columns(_plain(frame[name]) for name in (*with_nan, *others))
+
+
 def _plain(column: pl.Series) -> pl.Series:
     dtype = column.dtype
-    if isinstance(dtype, pl.Categorical | pl.Enum | pl.Null):
-        return column.cast(pl.String)
-    if isinstance(dtype, pl.Decimal):
-        return column.cast(pl.Float64)
+    if isinstance(dtype, _NOT_PLAIN):
+        return column.cast(pl.Float64 if isinstance(dtype, pl.Decimal) else pl.String)
     return column.fill_nan(None) if dtype.is_float() else column

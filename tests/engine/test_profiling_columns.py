@@ -147,6 +147,22 @@ def test_a_table_read_column_by_column_has_the_profile_of_one_in_memory(tmp_path
     assert len(heard) == 7
 
 
+def test_nan_is_missing_and_categories_and_decimals_are_read() -> None:
+    frame = pl.DataFrame(
+        {
+            "x": [1.0, float("nan"), None],
+            "team": pl.Series(["BOS", "LAL", "BOS"], dtype=pl.Categorical),
+            "fee": pl.Series(["1.50", "2.50", None]).cast(pl.Decimal(10, 2)),
+            "nothing": [None, None, None],
+        }
+    )
+    x, team, fee, nothing = profile(frame).columns
+    assert (x.missing, x.distinct, x.infinite) == (2, 1, 0)
+    assert (team.distinct, team.top_values[0]) == (2, ("BOS", 2))
+    assert (fee.mean, fee.missing) == (2.0, 1)
+    assert (nothing.missing, nothing.distinct) == (3, 0)
+
+
 def test_what_the_listener_raises_ends_the_profile() -> None:
     def stop(share: float, words: str) -> None:
         raise InterruptedError(words)
