@@ -21,6 +21,7 @@ from benchmarks.validation_data import write_table
 
 ROWS: Final = (1_000_000, 10_000_000)
 FORMATS: Final = ("csv", "csv.gz", "csv.zst", "jsonl", "parquet", "arrow")
+LEFT_OUT: Final = {(10_000_000, "pandas")}  # holds more than small machines have
 _LIMITS: Final = {
     "max_columns": 2000,
     "max_field_bytes": 2**20,
@@ -92,12 +93,16 @@ def _measured(reader: str, path: Path) -> dict[str, Any]:
         READERS[reader](path, Path(folder, "out.parquet"))
         seconds = time.perf_counter() - started
     used = resource.getrusage(resource.RUSAGE_SELF)
-    per_unit = 1 if sys.platform == "darwin" else 1024
-    return {
-        "seconds": seconds,
-        "cpu_seconds": used.ru_utime + used.ru_stime,
-        "peak_mib": used.ru_maxrss * per_unit / _MIB,
-    }
+    return {"seconds": seconds, "cpu_seconds": used.ru_utime + used.ru_stime, "peak_mib": _peak_mib(used.ru_maxrss)}
+
+
+def _peak_mib(maxrss: int) -> float:
+    """Return the peak of this process alone: what the kernel counts at `wait` includes the parent it came from."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return maxrss / _MIB
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 def make_files(folder: Path, rows: int, formats: tuple[str, ...] = FORMATS) -> dict[str, Path]:
@@ -137,7 +142,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for rows in ROWS:
             files = make_files(Path(folder), rows)
-            cases = [("csv", reader) for reader in READERS] + [(each, "ours") for each in FORMATS if each != "csv"]
+            cases = [("csv", reader) for reader in READERS if (rows, reader) not in LEFT_OUT]
+            cases += [(each, "ours") for each in FORMATS if each != "csv" and (rows, each) not in LEFT_OUT]
             print(f"\n{rows:,} rows\n\n| file | MB | reader | s | CPU s | peak MiB |\n|---|---:|---|---:|---:|---:|")  # noqa: T201
             for each, reader in cases:
                 path = files[each]

@@ -25,6 +25,8 @@ _CODE: Final = r"(?:USD|EUR|GBP|JPY|CHF|CAD|AUD)"
 _GAP: Final = r"[ '’\x{a0}\x{202f}]"
 _TIME: Final = r"([T ,]+[0-9]{1,2}:[0-9]{2}.*)?$"
 _ISO_TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
+# Hours, minutes or seconds that may be beyond what a day has
+_LATE_HOURS: Final = r"^.{11}(2[4-9]|[3-9])|^.{13}:[6-9]|^.{16}:[6-9]"
 # What a value looks like, spaces around it gone; the first pattern that fits decides.
 _SHAPES: Final[Mapping[str, str]] = {
     "zero_led": r"^[+-]?0[0-9]+(\.[0-9]*)?$",
@@ -174,11 +176,11 @@ class Evidence:
         whole = values.cast(pl.Int64, strict=False)
         fits = whole.is_not_null()
         if fits.all():
-            fits &= ~values.str.contains(_SHAPES["zero_led"])
+            fits = _without_codes(values, fits)
             self._note_whole(whole if fits.all() else whole.filter(fits))
             return fits
         numbers = values.cast(pl.Float64, strict=False)
-        fits = numbers.is_finite().fill_null(False) & ~values.str.contains(_SHAPES["zero_led"])
+        fits = _without_codes(values, numbers.is_finite().fill_null(False))
         self.not_whole += int((fits & whole.is_null()).sum())
         self._note_whole(whole.filter(fits).drop_nulls())
         large = fits & (numbers.abs() >= _FLOAT_EXACT) & whole.is_null()
@@ -198,7 +200,11 @@ class Evidence:
             self.compact_dates += int((years & month.is_between(1, 12) & day.is_between(1, 31)).sum())
 
     def _check_dates(self, shape: str, texts: pl.Series, counts: pl.Series | None) -> None:
-        days = as_type(shape, texts).dt.date().to_physical()
+        """Count what no calendar has; the time of day needs a look only where it is not plainly right."""
+        if shape == "iso_time" and counts is None and not texts.str.contains(_LATE_HOURS).any():
+            days = texts.str.head(10).str.to_date("%Y-%m-%d", strict=False).to_physical()
+        else:
+            days = as_type(shape, texts).dt.date().to_physical()
         wrong = ~days.is_between(*_CALENDAR).fill_null(False)
         if wrong.any():
             n_wrong = int(wrong.sum() if counts is None else counts.filter(wrong).sum())
@@ -254,6 +260,12 @@ class Evidence:
             if each.text not in kept or each.row < kept[each.text].row:
                 kept[each.text] = each
         self.examples[shape] = sorted(kept.values())[:_N_EXAMPLES]
+
+
+def _without_codes(values: pl.Series, fits: pl.Series) -> pl.Series:
+    """Return `fits` without the numbers with leading zeros; few columns have one, which is quick to see."""
+    zeros = values.str.starts_with("0") | values.str.starts_with("-0") | values.str.starts_with("+0")
+    return fits & ~values.str.contains(_SHAPES["zero_led"]) if zeros.any() else fits
 
 
 def _by_value(cells: pl.DataFrame) -> pl.DataFrame:

@@ -53,7 +53,7 @@ class JsonColumn:
         for nested in (dict, list):
             if nested in kinds:
                 raise self._refused(values, nested)
-        if float in kinds and any(type(value) is float and isinf(value) for value in values):
+        if float in kinds and any(map(isinf, (value for value in values if type(value) is float))):
             raise InvalidArgumentError(
                 "holds a number beyond the range of 64 bits.", hint="Write it as text, in quotes."
             )
@@ -139,7 +139,7 @@ class JsonTable:
         n_rows = 0
         for number, rows in enumerate(self._pieces(self._text)):
             self._check_rows(rows, n_rows)
-            for key in dict.fromkeys(key for row in rows for key in row):
+            for key in dict.fromkeys(key for keys in dict.fromkeys(map(tuple, rows)) for key in keys):
                 if key not in seen:
                     self._limits.check_columns(len(seen) + 1)
                     seen[key] = JsonColumn()
@@ -185,8 +185,9 @@ class JsonTable:
             raise InvalidArgumentError(
                 f"Column {shown(key)} {refusal.message}", hint=refusal.hint, details=refusal.details
             ) from None
-        longest = max((value for value in values if type(value) is str), key=len, default="")
-        self._limits.check_field(len(longest.encode("utf-8", "replace")))
+        texts = [value for value in values if type(value) is str]
+        if texts and 4 * max(map(len, texts)) > self._limits.max_field_bytes:  # a character has four bytes at most
+            self._limits.check_field(max(len(text.encode("utf-8", "replace")) for text in texts))
 
 
 def _typed(values: list[Any], column: PlannedColumn) -> pl.Series:

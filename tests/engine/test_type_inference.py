@@ -2,7 +2,7 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_server.engine.type_evidence import Evidence
@@ -87,6 +87,7 @@ _VALUES = [
 ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     values=st.lists(st.sampled_from(_VALUES), min_size=1, max_size=40),
     palette=st.sets(st.sampled_from(_VALUES), min_size=1, max_size=4),

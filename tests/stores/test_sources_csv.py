@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mcp_server.engine.findings import Finding
@@ -125,6 +125,7 @@ def test_a_field_beyond_the_limit_is_refused(text: str) -> None:
 _CELLS = st.text(st.sampled_from('ab1 ,;"\n\r\té|'), max_size=6)
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.lists(_CELLS, min_size=2, max_size=2), min_size=1, max_size=8),
     ending=st.sampled_from(["\n", "\r\n"]),

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError
@@ -125,6 +125,7 @@ def text_of(document: str) -> Text:
     return Text(io.BytesIO(document.encode()), 0, "utf-8")
 
 
+@settings(max_examples=60, deadline=None)
 @given(rows=_ROWS, size=st.integers(1, 30), indent=st.sampled_from([None, 1]), as_ascii=st.booleans())
 def test_an_array_is_the_same_in_pieces(rows: list[Any], size: int, indent: int | None, as_ascii: bool) -> None:
     document = f" {json.dumps(rows, indent=indent, ensure_ascii=as_ascii)}\n"
@@ -132,6 +133,7 @@ def test_an_array_is_the_same_in_pieces(rows: list[Any], size: int, indent: int 
     assert [row for piece in pieces for row in piece] == rows
 
 
+@settings(max_examples=60, deadline=None)
 @given(rows=_ROWS, size=st.integers(1, 30))
 def test_lines_are_the_same_in_pieces(rows: list[Any], size: int) -> None:
     document = "".join(f"{json.dumps(row)}\r\n\n" for row in rows)
