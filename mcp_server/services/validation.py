@@ -231,7 +231,11 @@ class ValidationService:
         guarded = [each for each in expectations if engine == "native" and each.backtracks]
         if left:
             _require_great_expectations(left, engine)
-        found = {each.expectation.position: each.outcome for each in evaluate(self._datasets.scan(version.ref), own)[1]}
+        done = f"Checking {version.rows:,} rows"
+        _, judged = evaluate(
+            self._datasets.scan(version.ref), own, progress=lambda share: tell(0.1 + 0.2 * share, done)
+        )
+        found = {each.expectation.position: each.outcome for each in judged}
         for each in guarded:
             tell(0.3, f"Matching the pattern of expectations[{each.position}] in a process of its own")
             found[each.position] = self._by_backtracking(version, each, tell.cancelled)
