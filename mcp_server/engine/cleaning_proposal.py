@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from mcp_server.engine.cleaning import fit
+from mcp_server.engine.cleaning import Ticks, fit
 from mcp_server.engine.cleaning_steps import Step
 from mcp_server.engine.cleaning_table import ROW, Table, open_table
 from mcp_server.engine.cleaning_texts import TextColumn, listed, look_at
@@ -36,14 +36,21 @@ class Proposal:
     findings: list[Finding]
 
 
-def propose(frame: pl.DataFrame | pl.LazyFrame) -> Proposal:
+def propose(frame: pl.DataFrame | pl.LazyFrame, tick: Ticks | None = None) -> Proposal:
     """Return the steps for `frame`, none when there is nothing to mend, and what is left to decide.
+
+    Args:
+        tick: hears the share that is done, and what is looked at; what it raises ends the work.
 
     Raises:
         InvalidArgumentError: it has no rows or no columns.
     """
+    tell = tick or (lambda share, words: None)
     table = open_table(frame)
-    texts = {name: look_at(_counts(table, name)) for name, dtype in table.schema.items() if dtype == pl.String}
+    texts: dict[str, TextColumn] = {}
+    for name in (name for name, dtype in table.schema.items() if dtype == pl.String):
+        tell(0.3 * len(texts) / len(table.schema), f"looking at column {len(texts) + 1} of text")
+        texts[name] = look_at(_counts(table, name))
     steps = [*_trims(texts), *_replacements(texts), *_casts(table, texts), *_empty_columns(table, texts)]
     outcome = fit(frame, steps, max_entries=0).outcome if steps else table
     cleaned = outcome.lazy.drop(ROW)
@@ -51,11 +58,13 @@ def propose(frame: pl.DataFrame | pl.LazyFrame) -> Proposal:
     profiles: dict[str, ColumnProfile] = {}
     findings: list[Finding] = []
     for name in profiled.names:
+        tell(0.4 + 0.3 * len(profiles) / len(profiled.names), f"looking at column {len(profiles) + 1}")
         column = profiled.column(name)
         counts = text_counts(column) if column.dtype == pl.String else None
         profiles[name] = describe_column(column, counts)
         if column.dtype == pl.String and profiles[name].distinct > 1:
             findings += _texts_left(text_findings(column, counts))
+    tell(0.7, "comparing rows")
     repeated = repeated_rows(profiled, profiles)
     if repeated.duplicate_rows:
         reason = f"{repeated.duplicate_rows:,} of {table.n_rows:,} rows repeat an earlier one in every column."

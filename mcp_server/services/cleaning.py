@@ -72,36 +72,37 @@ class CleaningService:
             FailedPreconditionError: what `apply_plan` names was not made by cleaning.
             ResourceExhaustedError: a model would take too long, or the disk is full.
         """
-        from mcp_server.engine.cleaning import Plan, fit, prepare
-
         progress = progress or NoProgress()
         require_name(name)
         plan_of = _plan_reference(steps, options or {})
         version = self._datasets.resolve(dataset)
-        frame = self._datasets.scan(version.ref)
         progress(0.02, f"looking at {version.rows:,} rows")
+        if plan_of is not None:
+            plan_of = self._datasets.resolve(plan_of).ref
+        cleaning, findings = self._made_ready(self._datasets.scan(version.ref), steps, plan_of, progress)
+        return self._stored(caller, version, name, cleaning, plan_of, findings, progress)
+
+    def _made_ready(
+        self, frame: pl.LazyFrame, steps: object, plan_of: str | None, progress: Progress
+    ) -> "tuple[Cleaning, list[Finding]]":
+        """Return the cleaning that was asked for, about to run, and what "auto" leaves as it is."""
+        from mcp_server.engine.cleaning import Plan, fit, prepare
 
         highest = 0.0
 
         def tick(share: float, message: str) -> None:
             nonlocal highest  # a step of a large table may speak again while its batches run
-            highest = max(highest, 0.1 + 0.4 * share)
+            highest = max(highest, 0.22 + 0.28 * share)
             progress(highest, message)
 
-        findings: list[Finding] = []
         if plan_of is not None:
-            parent = self._datasets.resolve(plan_of)
-            plan_of = parent.ref
-            cleaning = prepare(frame, Plan.from_document(self._records.plan(parent)), tick=tick)
-        elif steps == "auto":
-            from mcp_server.engine.cleaning_proposal import propose
+            return prepare(frame, Plan.from_document(self.plan(plan_of)), tick=tick), []
+        if steps != "auto":
+            return fit(frame, _engine_steps(steps), tick=tick), []
+        from mcp_server.engine.cleaning_proposal import propose
 
-            proposal = propose(frame)
-            findings = list(proposal.findings)
-            cleaning = fit(frame, proposal.steps, tick=tick)
-        else:
-            cleaning = fit(frame, _engine_steps(steps), tick=tick)
-        return self._stored(caller, version, name, cleaning, plan_of, findings, progress)
+        proposal = propose(frame, lambda share, words: progress(0.02 + 0.2 * share, words))
+        return fit(frame, proposal.steps, tick=tick), list(proposal.findings)
 
     def plan(self, ref: str) -> dict[str, Any]:
         """Return the fitted plan that made a version, as `engine.cleaning.apply_plan` takes it.
