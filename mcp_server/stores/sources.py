@@ -13,7 +13,6 @@ from typing import Any
 
 from mcp_server.engine.findings import Finding
 from mcp_server.errors import (
-    FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
@@ -27,9 +26,8 @@ from mcp_server.stores.sources_folders import PATTERN, parts_of
 from mcp_server.stores.sources_progress import heard
 from mcp_server.stores.sources_reader import Brought, require_options
 
-SUPPORTED = "CSV, TSV, JSON, JSON Lines, Parquet, Arrow and Excel files (gzip, bz2, zstd too), and nba://sample"
-_LATER_SCHEMES = ("s3", "sql")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_USER_INFO = re.compile(r"(?<=//)[^/?#]*@")  # of an address, with its password
 _MAX_LISTED = 10_000
 _OPTIONS: Mapping[str, Mapping[str, type]] = {
     "csv": {"delimiter": str, "header": bool, "encoding": str, "add_source_column": str},
@@ -77,7 +75,6 @@ class SourceFiles:
         Raises:
             PermissionDeniedError: it lies elsewhere, is reached by a link, or is no regular file.
             NotFoundError: there is none; carries near names.
-            FailedPreconditionError: a kind of source that is not supported.
             ResourceExhaustedError: it is larger than the limit.
         """
         refuse_schemes(source)
@@ -141,7 +138,6 @@ class SourceFiles:
         Raises:
             PermissionDeniedError: it lies elsewhere or is reached by a link.
             NotFoundError: its folder does not exist.
-            FailedPreconditionError: a kind of target that is not supported.
         """
         refuse_schemes(target, word="Target")
         candidates = self._candidates(target, word="Target")
@@ -293,26 +289,15 @@ def _watched(progress: Progress, told: Path) -> Callable[[], bool]:
 
 
 def refuse_schemes(source: str, word: str = "Source") -> None:
-    """Raise for every `scheme:` that names no file.
-
-    Raises:
-        FailedPreconditionError: the scheme is one that is not supported yet.
-        PermissionDeniedError: it never is, or no host is allowed.
-    """
+    """Raise PermissionDeniedError for every `scheme:`, which names no file."""
     match = _SCHEME.match(source)
     if match is None:
         return
-    scheme = match[1].lower()
-    if scheme in _LATER_SCHEMES:
-        raise _unsupported(f"{word}s with {scheme}:// are")
+    also = " or an object, s3://bucket/key" if word == "Target" else ""
     raise PermissionDeniedError(
-        f"{word} {shown(source)} is not allowed: addresses are off, and no host is allowed.",
-        hint=f"Supported today: {SUPPORTED}.",
+        f"{word} {shown(_USER_INFO.sub('', source))} is not allowed: it is no path in a data root.",
+        hint=f"Name a file in a data root{also}.",
     )
-
-
-def _unsupported(what: str) -> FailedPreconditionError:
-    return FailedPreconditionError(f"{what} not supported yet.", hint=f"Supported today: {SUPPORTED}.")
 
 
 def _from_root(root: Path, path: Path) -> Path:

@@ -64,12 +64,13 @@ def test_what_is_not_there_is_not_found(sources: SourceFiles, source: str) -> No
     assert code_of(sources, source) == "not_found"
 
 
-@pytest.mark.parametrize("source", ["s3://bucket/x.csv", "sql://db/t"])
-def test_what_is_not_supported_yet_says_what_is(sources: SourceFiles, source: str) -> None:
-    with pytest.raises(LifecycleError) as refusal:
-        sources.find(source)
-    assert refusal.value.code == "failed_precondition"
-    assert "Supported today: CSV" in refusal.value.hint
+@pytest.mark.parametrize("target", ["s3://bucket/x.csv", "sql://db/t", "https://me:hunter2@example.org/x.csv"])
+def test_an_address_is_no_file_to_read_or_write(sources: SourceFiles, target: str) -> None:
+    assert code_of(sources, target) == "permission_denied"
+    with pytest.raises(PermissionDeniedError) as refusal:
+        sources.target(target)
+    assert "s3://bucket/key" in refusal.value.hint
+    assert "hunter2" not in refusal.value.message
 
 
 @pytest.mark.parametrize("source", ["", "a" * 5000, "parts"])

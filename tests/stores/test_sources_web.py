@@ -279,6 +279,17 @@ def test_a_host_that_accepts_and_says_nothing_is_unavailable_in_time(world: Worl
     assert listener.n_connections == 1
 
 
+def test_a_host_that_thinks_before_it_answers_is_waited_for(world: World) -> None:
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        for part in (b"HTTP/1.1 200 OK\r\n", b"Content-Length: %d\r\n\r\n" % len(CSV), CSV[:9], CSV[9:]):
+            threading.Event().wait(0.4)
+            handler.wfile.write(part)
+
+    world.server.answers["/a.csv"] = slow
+    world.bring(world.url("/a.csv"))
+    assert len(world.rows()) == 2
+
+
 def test_an_answer_that_breaks_off_is_unavailable(world: World) -> None:
     world.server.serve("/a.csv", CSV, content_length="1000")
     assert isinstance(world.refused(world.url("/a.csv")), UnavailableError)
