@@ -1,8 +1,6 @@
-"""Parquet, Arrow and Excel as tables: their types are what the file says, made plain."""
+"""Parquet and Arrow as tables: their types are what the file says, made plain."""
 
-import io
 import mmap
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final, Self
@@ -12,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcp_server.engine.findings import Finding
+from mcp_server.engine.type_evidence import Evidence
+from mcp_server.engine.type_inference import decide_type
 from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError, shown
 from mcp_server.stores.parquet import as_type, plain_schema
 from mcp_server.stores.sources_columns import ParseLimits, checked_names
@@ -20,9 +20,10 @@ from mcp_server.stores.sources_table import Look, PlannedColumn, TypedPlan
 _BATCH_ROWS: Final = 65_536
 _BUFFER_BYTES: Final = 1 << 20
 _MIB: Final = 1024**2
-_NAMED_SHEETS: Final = 20
+# What is said of text that becomes another type; text of these files never does
+_OF_OTHER_TYPES: Final = ("missing_words", "infinite", "compact_dates")
 # What the libraries raise on a damaged file: their own errors, and names that are no text
-_BROKEN: Final = (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError)
+BROKEN: Final = (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError)
 # From the first day of year 1 to the last of 9999: days and seconds from 1970; nanoseconds of a day
 _TIMES: Final[dict[Any, tuple[int, int]]] = {
     pl.Date: (-719_162, 2_932_896),
@@ -37,11 +38,12 @@ class TypedColumn:
 
     Attributes:
         dtype: None where the column says itself that it has no values.
+        texts: what text looks like that is reported and kept as it is; None where nobody looked.
     """
 
     dtype: pl.DataType | None
     decimal_digits: int | None = None
-    conflicts: bool = False
+    texts: Evidence | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -53,18 +55,21 @@ class TypedColumn:
         if self.dtype is None:
             self.dtype = other.dtype
         elif other.dtype is not None:
-            wide = widened(self.dtype, other.dtype)
-            self.conflicts |= wide is None
-            self.dtype = wide or pl.String()
+            self.dtype = widened(self.dtype, other.dtype) or pl.String()
         self.decimal_digits = self.decimal_digits or other.decimal_digits
+        if self.texts is not None and other.texts is not None:
+            self.texts.merge(other.texts)
 
     def plan(self, name: str) -> tuple[PlannedColumn, list[Finding]]:
         """Return the type that the file says."""
-        planned = TypedPlan(name, self.dtype or pl.String())
+        column = TypedPlan(name, self.dtype or pl.String())
+        if self.texts is not None and self.dtype == pl.String:
+            findings = decide_type(name, self.texts)[1]
+            return column, [finding for finding in findings if finding.code not in _OF_OTHER_TYPES]
         if self.decimal_digits is None:
-            return planned, []
+            return column, []
         text = f"Decimal numbers ({self.decimal_digits} digits) are kept as Float64."
-        return planned, [Finding(name, "decimal_as_float", text)]
+        return column, [Finding(name, "decimal_as_float", text)]
 
 
 def widened(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
@@ -82,7 +87,7 @@ def widened(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
     return None
 
 
-def _columns(frame: pl.DataFrame) -> dict[str, TypedColumn]:
+def columns_of(frame: pl.DataFrame) -> dict[str, TypedColumn]:
     """Return the columns of a frame that has the file's own types."""
     plain = plain_schema(frame.schema)
     return {
@@ -94,7 +99,12 @@ def _columns(frame: pl.DataFrame) -> dict[str, TypedColumn]:
     }
 
 
-def _planned(frame: pl.DataFrame, columns: Sequence[PlannedColumn]) -> pl.DataFrame:
+def planned(frame: pl.DataFrame, columns: Sequence[PlannedColumn]) -> pl.DataFrame:
+    """Return the rows of a file in the types that they are to have.
+
+    Raises:
+        InvalidArgumentError: a time lies outside the calendar, or a value does not fit its type.
+    """
     for column in frame.iter_columns():
         _check_times(column)
     return as_type(frame, {column.name: column.dtype for column in columns})
@@ -116,7 +126,8 @@ def _check_times(column: pl.Series) -> None:
         )
 
 
-def _corrupt(word: str, refusal: BaseException) -> InvalidArgumentError:
+def corrupt(word: str, refusal: BaseException) -> InvalidArgumentError:
+    """Return the refusal of a damaged file."""
     return InvalidArgumentError(
         f"The file is no readable {word} file: {shown(str(refusal), 150)}.",
         hint="It is damaged, cut off, or of another format.",
@@ -158,9 +169,9 @@ class ArrowTable:
             for name, column in zip(self._names, schema, strict=True):
                 _check_flat(name, column.type)
             frame = self._frame(schema.empty_table())
-        except _BROKEN as refusal:
-            raise _corrupt(self._word, refusal) from None
-        return Look(_columns(frame), self._n_rows, findings)
+        except BROKEN as refusal:
+            raise corrupt(self._word, refusal) from None
+        return Look(columns_of(frame), self._n_rows, findings)
 
     def frames(self, columns: Sequence[PlannedColumn]) -> Iterator[pl.DataFrame]:
         """Yield the rows in their types."""
@@ -172,12 +183,12 @@ class ArrowTable:
                 if batch is None:
                     return
                 frame = self._frame(batch)
-            except _BROKEN as refusal:
-                raise _corrupt(self._word, refusal) from None
+            except BROKEN as refusal:
+                raise corrupt(self._word, refusal) from None
             n_done += len(frame)
             self._report(n_done / max(self._n_rows, 1))
             if len(frame):
-                yield _planned(frame, columns)
+                yield planned(frame, columns)
 
     def _frame(self, table: Any) -> pl.DataFrame:
         frame = pl.from_arrow(table.rename_columns(self._names))
@@ -267,77 +278,3 @@ def _check_flat(name: str, dtype: Any) -> None:
             f"Column {shown(name)} holds {dtype} values; a dataset is a plain table.",
             hint="Flatten the column first, one plain value a cell.",
         )
-
-
-# Excel ---------------------------------------------------------------------------------------------------------
-
-
-class ExcelTable:
-    """A sheet of a workbook on its way to a dataset; a sheet has a million rows at most, so it is held whole."""
-
-    def __init__(self, stream: IO[bytes], options: dict[str, Any], limits: ParseLimits) -> None:
-        self._stream = stream
-        self._options = options
-        self._limits = limits
-        self._frame = pl.DataFrame()
-
-    def look(self) -> Look:
-        """Read the sheet.
-
-        Raises:
-            InvalidArgumentError: the workbook is damaged, or has no such sheet.
-            ResourceExhaustedError: it is larger than the limit when decompressed.
-        """
-        import fastexcel
-
-        self._stream.seek(0)
-        data = self._stream.read()
-        _check_archive(data, self._limits)
-        try:
-            book = fastexcel.read_excel(data)
-            name = self._sheet(book.sheet_names)
-            header_row = 0 if self._options.get("header", True) else None
-            sheet = book.load_sheet(name, header_row=header_row, schema_sample_rows=None)
-            frame = sheet.to_polars()
-        except (fastexcel.FastExcelError, *_BROKEN) as refusal:
-            raise _corrupt("Excel", refusal) from None
-        names, findings = checked_names([str(each) for each in frame.columns], self._limits)
-        self._frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
-        sheets = ", ".join(shown(each, 40) for each in book.sheet_names[:_NAMED_SHEETS])
-        notes = [f"Sheet {shown(name)} of {len(book.sheet_names)} was read; the workbook's sheets: {sheets}."]
-        details = {"sheet": name, "sheets": list(book.sheet_names[:_NAMED_SHEETS])}
-        return Look(_columns(self._frame), self._frame.height, findings, notes, details)
-
-    def frames(self, columns: Sequence[PlannedColumn]) -> Iterator[pl.DataFrame]:
-        """Yield the rows in their types."""
-        yield _planned(self._frame, columns)
-
-    def _sheet(self, names: list[str]) -> str:
-        if not names:
-            raise InvalidArgumentError("The workbook has no sheet.", hint="Check the source.")
-        wanted = str(self._options.get("sheet", names[0]))
-        if wanted not in names:
-            raise InvalidArgumentError(
-                f"The workbook has no sheet {shown(wanted)}.",
-                hint=f"Its sheets: {', '.join(map(shown, names[:_NAMED_SHEETS]))}.",
-            )
-        return wanted
-
-
-def _check_archive(data: bytes, limits: ParseLimits) -> None:
-    if not data.startswith(b"PK"):
-        return
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as refusal:
-        raise _corrupt("Excel", refusal) from None
-    most = min(limits.max_decompressed_bytes, _MOST_WORKBOOK_BYTES)
-    if size > most:
-        raise ResourceExhaustedError(
-            f"The workbook holds {size // _MIB:,} MiB when decompressed; the limit is {most // _MIB:,} MiB.",
-            hint="Save it as Parquet or CSV, which are read piece by piece.",
-        )
-
-
-_MOST_WORKBOOK_BYTES: Final = 512 * _MIB  # it is held whole

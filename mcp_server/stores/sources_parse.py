@@ -12,9 +12,10 @@ from typing import IO, Any, Final
 
 from mcp_server.errors import ConflictError, InvalidArgumentError, LifecycleError, ResourceExhaustedError, shown
 from mcp_server.stores.parquet import missing_cells, write_batches
-from mcp_server.stores.sources_binary import ArrowTable, ExcelTable
+from mcp_server.stores.sources_binary import ArrowTable
 from mcp_server.stores.sources_columns import ParseLimits
 from mcp_server.stores.sources_csv import CsvTable
+from mcp_server.stores.sources_excel import ExcelTable
 from mcp_server.stores.sources_json import JsonTable
 from mcp_server.stores.sources_open import Room, opened, plain_stream
 from mcp_server.stores.sources_parts import Part, Parts

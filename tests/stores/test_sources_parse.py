@@ -100,6 +100,26 @@ def test_a_workbook_is_read_by_sheet(tmp_path: Path) -> None:
     assert refusal_of(path).code == "invalid_argument"
 
 
+def test_cells_of_a_workbook_are_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "games.xlsx"
+    rows = [[i, i] for i in range(1100)]
+    path.write_bytes(workbook({"s": [["id", "late"], *rows, [1100, "x"], [1101, ""]]}))
+    frame, answer = parse(path)
+    assert frame.schema == {"id": pl.Int64, "late": pl.String}
+    assert frame["late"].to_list()[-3:] == ["1099", "x", None]
+    assert [finding[:2] for finding in answer["findings"]] == [["late", "mixed_types"]]
+    assert answer["details"]["sheets"] == ["s"]
+    path.write_bytes(workbook({"s": [["id", "v"], [0.5, "1,234"], [1, "2,345"]]}))
+    frame, answer = parse(path)
+    assert frame.rows() == [(0.5, "1,234"), (1.0, "2,345")]
+    assert [finding[:2] for finding in answer["findings"]] == [["v", "thousands"]]
+    path.write_bytes(workbook({"s": [["a", "a"], [1, 2]]}))
+    assert "'a' occurs 2 times" in refusal_of(path).message
+    assert parse(path, header=False)[0].columns == ["column_1", "column_2"]
+    path.write_bytes(workbook({"s": [["a", "b"]]}))
+    assert "0 data rows" in refusal_of(path).message
+
+
 def workbook(sheets: dict[str, list[list[object]]]) -> bytes:
     """Return an .xlsx file with inline texts: the fewest parts that readers ask for."""
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
