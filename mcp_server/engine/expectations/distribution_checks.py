@@ -87,7 +87,7 @@ def _by_value(
     stream: Stream, dtype: pl.DataType, partition: Mapping[str, Any], arguments: Arguments, position: int
 ) -> Check:
     key = f"value_counts|{position}"
-    expected = {comparable(value, dtype): weight for value, weight in zip(*_columns(partition), strict=True)}
+    expected = {_held(value, dtype): weight for value, weight in zip(*_columns(partition), strict=True)}
     holdout = arguments["tail_weight_holdout"]
 
     def conclude(measured: Measured) -> Outcome:
@@ -108,6 +108,14 @@ def _by_value(
         )
 
     return Check({key: Counted(stream)}, conclude)
+
+
+def _held(value: Any, dtype: pl.DataType) -> Any:
+    """Return a value as the column holds it; one of another type stays as it is, and never occurs."""
+    try:
+        return comparable(value, dtype)
+    except CannotEvaluateError:
+        return value
 
 
 def _columns(partition: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[float]]:
