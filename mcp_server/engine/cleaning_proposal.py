@@ -157,7 +157,7 @@ def _texts_left(findings: list[Finding]) -> list[Finding]:
     left = [each for each in findings if each.code not in _SETTLED]
     if any(each.code == "ambiguous_dates" for each in left):
         return left  # trying formats in turn would settle what nobody knows
-    advice = ' cast with options.format, a list such as ["%Y-%m-%d", "%d/%m/%Y"], tries them in its order.'
+    advice = " cast reads them with options.format, a list of formats that it tries in order."
     return [
         Finding(each.column, each.code, each.message.removesuffix(" parse each format by itself.") + advice)
         if each.code == "mixed_dates"

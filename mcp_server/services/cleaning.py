@@ -167,7 +167,8 @@ class CleaningService:
         progress: Progress,
     ) -> CleaningResult:
         known = self._datasets.versions(name)
-        steps = steps_documents(cleaning.steps)
+        # The reasons in a plan speak of the table that it was made from
+        steps = steps_documents(cleaning.steps, with_reasons=plan_of is None)
         with self._artifacts.temporary_path(".parquet") as output, self._records.writing() as (journal, path):
             self._write(cleaning, output, journal.add, progress)
             journal.close()

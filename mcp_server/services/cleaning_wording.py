@@ -19,11 +19,16 @@ _SHOWN_COLUMNS = 50
 _SHOWN_VALUES = 20
 
 
-def steps_documents(steps: Sequence["Step"]) -> list[dict[str, Any]]:
+def steps_documents(steps: Sequence["Step"], *, with_reasons: bool = True) -> list[dict[str, Any]]:
     """Return steps as lineage keeps them, without what says nothing."""
     documents: list[dict[str, Any]] = [
-        {"action": s.action, "columns": list(s.columns or []), "options": dict(s.options), "reason": s.reason}
-        for s in steps
+        {
+            "action": step.action,
+            "columns": list(step.columns or []),
+            "options": dict(step.options),
+            "reason": step.reason if with_reasons else None,
+        }
+        for step in steps
     ]
     return [{name: value for name, value in step.items() if value not in (None, {}, [])} for step in documents]
 

@@ -86,6 +86,11 @@ def test_a_plan_gives_another_dataset_the_first_ones_values(world: DataWorld) ->
     assert result.lineage.parents == ["test@1"]
     assert result.lineage.plan_of == "clean@1"
     assert [step.action for step in result.steps] == ["trim", "impute", "drop_duplicates"]
+    auto = world.service.clean_dataset(caller=ANNA, dataset="train", name="auto")
+    assert all(step.reason for step in auto.steps)
+    by_auto = world.service.clean_dataset(caller=ANNA, dataset="test", name="by-auto", options={"apply_plan": "auto"})
+    assert [step.action for step in by_auto.steps] == [step.action for step in auto.steps]
+    assert not any(step.reason for step in by_auto.steps)  # they quote figures of the first table
     again, _ = apply_plan(TEST, world.service.cleaning_plan(dataset="clean-test"))
     assert again.rows() == world.datasets.read("clean-test").rows()
 
