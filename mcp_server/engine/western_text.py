@@ -185,10 +185,8 @@ def _n_tilde(_before: str, after: str) -> Verdict:
 
 
 def _o_slash(before: str, after: str) -> Verdict:
-    """`ø` of Danish, between consonants; Czech `ř`, beside vowels; Lithuanian `ų`, at the end."""
-    if _is_vowel(before[-1:]) or _is_vowel(after[:1]):
-        return Verdict.OTHER
-    return Verdict.WESTERN if after else Verdict.UNSURE
+    """`ø` of Danish and Norwegian, among consonants; Czech `ř`, beside vowels."""
+    return Verdict.OTHER if _is_vowel(before[-1:]) or _is_vowel(after[:1]) else Verdict.WESTERN
 
 
 def _ae(before: str, after: str) -> Verdict:

@@ -9,6 +9,8 @@ WESTERN = {
     "Portuguese": "João Gonçalves São Antônio corações Magalhães Inês AÇÃO",
     "Italian": "Nicolò città più perché lunedì caffè",
     "Danish": "Sørensen Kjær Åse Bjørn Østergaard Ægir",
+    "Norwegian": "Bodø Tromsø",
+    "places": "Curaçao Réunion Côte d’Ivoire Åland Gießen São Tomé Türkiye Mbappé Agüero naïve façade jalapeño",
     "Swedish": "Åke Sjöberg Malmö Björklund",
     "Finnish": "Hämäläinen Mäki Jyväskylä",
     "Dutch": "Zoë Coöperatie België",
