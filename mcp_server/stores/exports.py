@@ -136,7 +136,12 @@ def guarded(frame: pl.LazyFrame) -> tuple[pl.LazyFrame, int]:
         for name, count in found.items()
         if count
     ]
-    names = {name: "'" + name for name in schema if re.match(_FORMULA_START, name)}
+    names: dict[str, str] = {}
+    for name in schema:
+        if re.match(_FORMULA_START, name):
+            names[name] = "'" + name
+            while names[name] in schema:  # a column may be called that already
+                names[name] = "'" + names[name]
     return frame.with_columns(quoted).rename(names), sum(found.values()) + len(names)
 
 
