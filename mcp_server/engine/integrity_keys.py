@@ -111,7 +111,7 @@ def check_reference(table: Table, reference: Reference) -> Finding:
     )
     text += f"; {counted(n_missing, 'row')} with a missing value not judged." if n_missing else "."
     if n_repeats:
-        text += f" {counted(n_repeats, 'referenced value')} repeat in {parent.name}: a join multiplies rows."
+        text += f" {counted(n_repeats, 'referenced value')} not unique in {parent.name}: a join multiplies rows."
     examples = _orphan_rows(table, children, groups)
     return Finding("foreign_key", target, groups.n_rows, n_present, n_missing, text, examples, groups=groups.n_groups)
 

@@ -15,7 +15,6 @@ from mcp_server.engine.expectations.literals import (
     ordered,
     plain,
     unused_name,
-    words_for,
 )
 from mcp_server.engine.integrity_table import MAX_EXAMPLES, Finding, Table, counted, part_of, records
 from mcp_server.errors import InvalidArgumentError, shown
@@ -23,6 +22,7 @@ from mcp_server.errors import InvalidArgumentError, shown
 _ROWS_AT_A_TIME: Final = 2_000_000
 _UNITS: Final = {"ms": 1e3, "s": 1e6, "m": 60e6, "h": 3600e6, "d": 86400e6, "w": 7 * 86400e6}  # microseconds
 _MONTHS: Final = {"mo": 1, "q": 3, "y": 12}
+_ROUNDING: Final = 1e-9  # of a step between floats
 _STEP: Final = re.compile(r"([0-9]{1,9})(ms|s|mo|m|h|d|w|q|y)")
 
 
@@ -65,15 +65,10 @@ def check_order(table: Table, order: Order) -> Finding:
     """Return the rows that come before what stands above them; rows that lack a value are passed over.
 
     Raises:
-        InvalidArgumentError: a column does not exist.
-        CannotEvaluateError: the column has no order.
+        InvalidArgumentError: a column does not exist, is named twice, or has no order.
     """
-    table.require([order.column, *order.by])
+    table.require_key([order.column, *order.by])
     dtype = table.schema[order.column]
-    if family_of(dtype) == "other" and not dtype.is_temporal():
-        raise CannotEvaluateError(f"{shown(order.column)} holds {words_for(dtype)}, which have no order.")
-    if order.by:
-        table.require_key(order.by)
     n_bad, n_judged = 0, 0
     top: pl.DataFrame | None = None
     row, previous = unused_name("row", table.schema), unused_name("previous", table.schema)
@@ -135,9 +130,8 @@ class _Step:
         """Return true where `after` lies further from `before` than this."""
         if self.months or isinstance(dtype, pl.Datetime):
             return after > before.dt.offset_by(self.offset)
-        return _distance(before, after, dtype) > (
-            timedelta(microseconds=self.length) if dtype.is_temporal() else self.length
-        )
+        limit = timedelta(microseconds=self.length) if dtype.is_temporal() else self.length * (1 + _ROUNDING)
+        return _distance(before, after, dtype) > (self.length if dtype.is_integer() else limit)
 
 
 def _distance(before: pl.Expr, after: pl.Expr, dtype: pl.DataType) -> pl.Expr:
@@ -155,13 +149,10 @@ def check_gaps(table: Table, gaps: Gaps) -> Finding:
         InvalidArgumentError: a column does not exist, or a step is none.
         CannotEvaluateError: the column holds neither times nor numbers.
     """
-    table.require([gaps.column, *gaps.by])
-    if gaps.by:
-        table.require_key(gaps.by)
-    family = family_of(table.schema[gaps.column])
-    if family not in ("number", "date", "moment"):
+    table.require_key([gaps.column, *gaps.by])
+    if family_of(table.schema[gaps.column]) not in ("number", "date", "moment"):
         raise CannotEvaluateError(
-            f"{shown(gaps.column)} holds {words_for(table.schema[gaps.column])}; gaps are of times and numbers."
+            f"{shown(gaps.column)} holds {table.schema[gaps.column]} values; gaps are of dates, times and numbers."
         )
     dtype = table.schema[gaps.column]
     found_by = ""
@@ -179,7 +170,7 @@ def check_gaps(table: Table, gaps: Gaps) -> Finding:
 
 
 def _gaps(table: Table, gaps: Gaps, every: _Step, longest: _Step, target: str) -> Finding:
-    row, before, size = (unused_name(name, table.schema) for name in ("row", "from", "gap"))
+    row, before, size = (unused_name(name, [*gaps.by, gaps.column]) for name in ("row", "from", "gap"))
     column, dtype = pl.col(gaps.column), table.schema[gaps.column]
     n_gaps, n_steps, n_absent, n_groups = 0, 0, 0, 0
     top: pl.DataFrame | None = None
@@ -199,9 +190,10 @@ def _gaps(table: Table, gaps: Gaps, every: _Step, longest: _Step, target: str) -
     if n_gaps:
         text = f"{counted(n_gaps, 'gap')} among {counted(n_steps, 'step')}, about {counted(n_absent, 'value')} absent"
         text += f", in {counted(n_groups, 'group')}." if gaps.by else "."
+    to = unused_name("to", gaps.by)
     examples = tuple(
-        {**{name: plain(each[name]) for name in gaps.by}, "from": plain(each[before]), "to": plain(each[gaps.column]),
-         "gap": _gap_text(each[size]), "row": each[row]}
+        {**{name: plain(each[name]) for name in gaps.by}, before: plain(each[before]), to: plain(each[gaps.column]),
+         size: _gap_text(each[size]), row: each[row]}
         for each in (top.to_dicts() if top is not None else [])
     )  # fmt: skip
     groups = n_groups if gaps.by else None
@@ -214,7 +206,7 @@ def _steps(table: Table, gaps: Gaps, row: str, before: str) -> Iterator[pl.DataF
     With groups a part holds whole groups; without, a part is a range of values and the last one is carried over.
     """
     column, key = pl.col(gaps.column), list(gaps.by)
-    rows = table.frame.with_row_index(row).select(row, *key, gaps.column).drop_nulls()
+    rows = table.frame.select(*key, gaps.column).with_row_index(row).drop_nulls()
     n_parts = table.n_parts([*key, gaps.column])
     if key:
         for part in range(n_parts):

@@ -96,7 +96,7 @@ def test_a_compound_reference_is_looked_for_as_a_whole():
 def test_a_referenced_value_that_repeats_is_told():
     (orphans,) = _check(references=[_reference("home", "team", pl.concat([TEAMS, TEAMS.head(1)]))])
 
-    assert "1 referenced value repeat" in orphans.message
+    assert "1 referenced value not unique" in orphans.message
 
 
 def test_numbers_of_different_types_still_match():
@@ -232,6 +232,16 @@ def test_gaps_are_looked_for_in_each_group():
     assert (finding.violations, finding.groups) == (1, 1)
 
 
+def test_columns_may_be_called_as_the_figures_of_a_gap_are():
+    finding = _one(Gaps("gap", ("from",), every=1), **{"from": ["a", "a"], "gap": [1, 3]})
+
+    assert finding.examples == ({"from": "a", "from_": 1, "to": 3, "gap_": 2, "row": 1},)
+
+
+def test_steps_of_floats_may_differ_by_rounding():
+    assert _one(Gaps("x", every=0.1), x=[0.1, 0.2, 0.30000000000000004, 0.4]).success
+
+
 def test_months_are_steps_of_the_calendar():
     months = [date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1), date(2024, 6, 1), date(2024, 7, 1)]
 
@@ -304,9 +314,12 @@ def test_whole_copies_are_no_near_duplicates_that_differ():
         (_rule("home_points", "matches", "a"), "cannot be checked"),
         (_rule("id", "==", 1, when=Comparison("home", "<", 1)), r"rules\[0\]\.when"),
         (RowRule("rules[0]", Comparison("home", "==", 1), summed=("home", "id")), "have no sum"),
+        (("rules[0]", Order("id", ("id",))), "named twice"),
+        (("rules[0]", Gaps("id", ("id",))), "named twice"),
+        (("rules[0]", Gaps("home")), "String values"),
     ],
 )
-def test_a_rule_that_cannot_be_checked_is_named(rule: RowRule, words: str):
+def test_a_rule_that_cannot_be_checked_is_named(rule: RowRule | tuple[str, TableRule], words: str):
     with pytest.raises(InvalidArgumentError, match=r"rules\[0\]") as refusal:
         _check(rules=[rule])
     refusal.match(words)
