@@ -254,6 +254,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         sources=sources,
         predictions=predictions,
         is_known=partial(_is_kept, validation),
+        takes_long=partial(_needs_great_expectations, validation),
     )
     services = (data, validation, training, registry, prediction, monitoring)
     work = WorkRunner(jobs, _job_methods(job_kinds, services), short_work.is_short, clock)
@@ -322,6 +323,11 @@ def _is_kept(validation: ValidationService, kind: str, arguments: Mapping[str, A
         return False
     asked = {name: arguments[name] for name in ("dataset", "suite", "engine", "detail") if name in arguments}
     return validation.cached_validation(**asked) is not None
+
+
+def _needs_great_expectations(validation: ValidationService, kind: str, arguments: Mapping[str, Any]) -> bool:
+    """Tell that a suite has types that only Great Expectations judges: its import alone takes seconds."""
+    return kind == "validate_dataset" and bool(validation.foreign_types(arguments["suite"]))
 
 
 def _warm_up(models: ModelRegistry) -> None:

@@ -53,18 +53,21 @@ class ShortWork:
         sources: SourceFiles,
         predictions: PredictionStore,
         is_known: Callable[[str, Mapping[str, Any]], bool] = _nothing_is_known,
+        takes_long: Callable[[str, Mapping[str, Any]], bool] = _nothing_is_known,
     ) -> None:
         """Take the parts.
 
         Args:
             limit_s: what takes longer goes to a worker; 0 sends everything there.
             is_known: tells that the answer is kept already, so that giving it takes no time.
+            takes_long: tells that the work takes long however little data there is.
         """
         self._limit_s = limit_s
         self._datasets = datasets
         self._sources = sources
         self._predictions = predictions
         self._is_known = is_known
+        self._takes_long = takes_long
 
     def is_short(self, kind: str, arguments: Mapping[str, Any], wait_seconds: float) -> bool:
         """Return True when the work is to run in the server: it is short, and the caller waits that long."""
@@ -82,7 +85,7 @@ class ShortWork:
                 return 0.0
             if kind == "import_dataset":
                 return self._import_s(arguments)
-            if kind not in _RATES or _is_long(kind, arguments):
+            if kind not in _RATES or _is_long(kind, arguments) or self._takes_long(kind, arguments):
                 return math.inf
             fixed, per_million = _RATES[kind]
             return fixed + per_million * self._cells(kind, arguments) / 1e6

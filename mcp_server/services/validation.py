@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from mcp_server import __version__
+from mcp_server.engine.expectations.catalogue import NATIVE
 from mcp_server.engine.expectations.checks import Outcome, outcome_of
 from mcp_server.engine.expectations.evaluation import evaluate
 from mcp_server.engine.expectations.suggestion import suggest
@@ -193,6 +194,15 @@ class ValidationService:
         version, kept = self._datasets.resolve(dataset), self._suites.resolve(suite)
         answer = self._reports.kept_answer(_key(version, kept, engine, detail))
         return None if answer is None else ValidationResult.model_validate(answer)
+
+    def foreign_types(self, suite: str) -> set[str]:
+        """Return the types of a suite that only Great Expectations judges.
+
+        Raises:
+            NotFoundError: the suite does not exist.
+        """
+        types = {str(each["type"]) for each in self._suites.resolve(suite).document["expectations"]}
+        return types - set(NATIVE)
 
     def passes(self, dataset: str, suite: str) -> tuple[bool, str]:
         """Return whether a dataset meets a suite, and a sentence on it; what training asks before a fit."""

@@ -42,6 +42,7 @@ def work(
         sources=SourceFiles([tmp_path.resolve()], LimitSettings()),
         predictions=PredictionStore(sqlite_database, clock),
         is_known=lambda kind, arguments: kind in known,
+        takes_long=lambda kind, arguments: arguments.get("suite") == "foreign",
     )
 
 
@@ -71,6 +72,7 @@ def test_little_work_is_short(work: ShortWork, kind: str, arguments: dict[str, A
     [
         ("describe_dataset", {"dataset": "large"}),
         ("validate_dataset", {"dataset": "small", "suite": "s", "engine": "gx"}),
+        ("validate_dataset", {"dataset": "small", "suite": "foreign"}),
         ("check_integrity", {"dataset": "small", "foreign_keys": [{"column": "a", "references": ["large.x0"]}]}),
         ("transform_dataset", {"name": "x", "sql": "select * from small join large using (x0)"}),
         ("transform_dataset", {"name": "x", "recipe": "nba_elo", "inputs": ["large"]}),

@@ -332,6 +332,10 @@ def test_a_type_that_only_great_expectations_has_is_judged_by_it_beside_the_nati
     assert unsupported.message
     assert found["expect_column_values_to_not_be_null"].engine == "native"
     assert (result.engine, result.evaluated, result.failed) == ("native", 3, 3)
+    assert parts.service.foreign_types("suite") == {
+        "expect_column_values_to_match_json_schema",
+        "expect_column_values_to_match_like_pattern",
+    }
 
 
 def test_great_expectations_judges_the_whole_suite_as_the_native_engine_does(parts: Parts):
