@@ -4,7 +4,8 @@
 drop_duplicates    rows that equal another in `columns` (all); keep: first, last, none
 drop_missing       rows with a missing cell in `columns` (all); how: any, all; or threshold: keep rows with at
                    least so many values (a whole number), or with at least that share of them (below 1)
-impute             method: mean, median, most_frequent, constant (value), knn (neighbors), iterative (rounds); seed
+impute             method: mean, median, most_frequent, constant (value), knn (neighbors), iterative (rounds); models
+                   take seed, and by: the columns that they look at (all columns of numbers)
 clip_outliers      method: iqr, zscore, mad; threshold or factor
 drop_outliers      the same, and isolation_forest (contamination, seed)
 cast               dtype: integer, float, text, boolean, date, datetime; errors: refuse, missing; format (one, or a

@@ -16,6 +16,7 @@ from mcp_server.engine.cleaning_steps import (
     chosen,
     edit,
     known_options,
+    numeric,
     type_word,
     whole,
 )
@@ -24,7 +25,7 @@ from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError, show
 
 IMPUTERS = ("mean", "median", "most_frequent", "constant", "knn", "iterative")
 _MODELS = ("knn", "iterative")
-_OPTIONS = {"constant": ("value",), "knn": ("neighbors", "seed"), "iterative": ("seed", "rounds")}
+_OPTIONS = {"constant": ("value",), "knn": ("neighbors", "seed", "by"), "iterative": ("seed", "rounds", "by")}
 _KNN_ROWS = 10_000
 _ITERATIVE_ROWS = 20_000
 _MAX_COLUMNS = 100
@@ -155,27 +156,29 @@ def _time(text: str, dtype: pl.DataType) -> Any:
 
 
 def _learn_model(step: Step, table: Table, method: str, missing: Mapping[str, int]) -> dict[str, Any]:
-    """Fit over all columns of numbers, standardised, on a random sample where there are many rows."""
+    """Fit over columns of numbers, standardised, on a random sample where there are many rows."""
     seed = whole(step, "seed", 0)
     neighbors = whole(step, "neighbors", 5, 1, 1000)
     rounds = whole(step, "rounds", 10, 1, 100)
-    wide = [name for name, dtype in table.schema.items() if dtype.is_numeric()]
-    sample = table.sample(wide, _knn_rows(table, missing) if method == "knn" else _ITERATIVE_ROWS, seed)
-    context = [name for name in wide if sample[name].null_count() < len(sample)]
-    if not missing or not set(missing) <= set(context):
-        raise InvalidArgumentError(
-            f"{method} found no value to learn from.", hint="Drop columns without values first, or use median."
-        )
+    context = _looked_at(step, table, missing)
     if len(context) > _MAX_COLUMNS:
         raise ResourceExhaustedError(
             f"{method} would look at {len(context)} columns of numbers; the limit is {_MAX_COLUMNS}.",
-            hint="Use median, or drop columns first.",
+            hint="Name the columns to look at in options.by, or use median.",
         )
+    sample = table.sample(context, _knn_rows(table, missing) if method == "knn" else _ITERATIVE_ROWS, seed)
     values = _matrix(sample, context)
-    centre, scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
-    scale[scale == 0] = 1.0
+    centre, scale = _moments(values)
+    known = np.isfinite(centre) & np.isfinite(scale)
+    context = [name for name, usable in zip(context, known, strict=True) if usable]
+    if not missing or not set(missing) <= set(context):
+        wrong = next((name for name in missing if name not in context), "")
+        raise InvalidArgumentError(
+            f"{method} has nothing to learn column {shown(wrong)} from: no values, or too large ones.",
+            hint="Drop or clip it first, or use median.",
+        )
+    values, centre, scale = values[:, known], centre[known], scale[known]
     standard = (values - centre) / scale
-    model = _fit_knn(standard, neighbors) if method == "knn" else _fit_iterative(standard, seed, rounds)
     return {
         "columns": list(missing),
         "context": context,
@@ -184,8 +187,29 @@ def _learn_model(step: Step, table: Table, method: str, missing: Mapping[str, in
         "float": [name for name, n in missing.items() if n and table.schema[name].is_integer()],
         "centre": centre.tolist(),
         "scale": scale.tolist(),
-        "model": model,
+        "model": _fit_knn(standard, neighbors) if method == "knn" else _fit_iterative(standard, seed, rounds),
     }
+
+
+def _looked_at(step: Step, table: Table, missing: Mapping[str, int]) -> list[str]:
+    """Return the columns that a model looks at: those of `by` and the ones it fills, or all columns of numbers."""
+    by = step.options.get("by")
+    if by is None:
+        return [name for name, dtype in table.schema.items() if dtype.is_numeric()]
+    if not isinstance(by, list) or not all(isinstance(name, str) for name in by):
+        raise InvalidArgumentError(f"option by is a list of columns, not {shown(by)}.", hint="Leave it out for all.")
+    named = set(numeric(table.schema, Step(step.action, tuple(by)))) | set(missing)
+    return [name for name in table.schema if name in named]
+
+
+def _moments(values: Floats) -> tuple[Floats, Floats]:
+    """Return each column's mean and deviation (1 where it does not vary); NaN or infinite where there are none."""
+    present = ~np.isnan(values)
+    n_present = present.sum(axis=0)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        centre = np.where(present, values, 0.0).sum(axis=0) / n_present
+        scale = np.sqrt(np.where(present, (values - centre) ** 2, 0.0).sum(axis=0) / n_present)
+    return centre, np.where(scale == 0, 1.0, scale)
 
 
 def _knn_rows(table: Table, missing: Mapping[str, int]) -> int:

@@ -41,16 +41,17 @@ def bounds(column: pl.Series, method: str, threshold: object = None) -> tuple[fl
     values = values[np.isfinite(values)]
     if not len(values):
         return -np.inf, np.inf
-    if method == "iqr":
-        low, high = (float(q) for q in np.quantile(values, [0.25, 0.75]))
-        spread = high - low
-    elif method == "zscore":
-        low = high = float(values.mean())
-        spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    else:
-        low = high = float(np.median(values))
-        spread = _MAD_SCALE * float(np.median(np.abs(values - low)))
-    return (low - width * spread, high + width * spread) if spread > 0 else (-np.inf, np.inf)
+    with np.errstate(over="ignore", invalid="ignore"):  # near the end of the range there are no bounds
+        if method == "iqr":
+            low, high = (float(q) for q in np.quantile(values, [0.25, 0.75]))
+            spread = high - low
+        elif method == "zscore":
+            low = high = float(values.mean())
+            spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        else:
+            low = high = float(np.median(values))
+            spread = _MAD_SCALE * float(np.median(np.abs(values - low)))
+        return (low - width * spread, high + width * spread) if spread > 0 else (-np.inf, np.inf)
 
 
 def learn_outliers(step: Step, table: Table) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def learn_outliers(step: Step, table: Table) -> dict[str, Any]:
     width = step.options.get("threshold", step.options.get("factor"))
     found = {name: bounds(table.column(name), method, width) for name in names}
     # JSON knows no infinity: a column that does not vary has no bounds
-    return {"columns": names, "bounds": {n: list(b) if np.isfinite(b[0]) else None for n, b in found.items()}}
+    return {"columns": names, "bounds": {n: list(b) if np.isfinite(b).all() else None for n, b in found.items()}}
 
 
 def clip_edit(step: Step, fitted: Mapping[str, Any], table: Table) -> CellEdit:

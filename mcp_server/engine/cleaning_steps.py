@@ -105,6 +105,8 @@ def chosen(schema: Schema, step: Step, fits: Callable[[pl.DataType], bool] = lam
     """
     if step.columns is None:
         return [name for name, dtype in schema.items() if fits(dtype)]
+    if not step.columns:
+        raise InvalidArgumentError("columns is empty.", hint="Name columns, or leave it out for all that fit.")
     require(schema, step.columns)
     twice = next((name for name in step.columns if step.columns.count(name) > 1), None)
     if twice is not None:

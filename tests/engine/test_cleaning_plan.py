@@ -130,6 +130,19 @@ def test_models_fill_other_rows_as_scikit_learn_does(method: str) -> None:
     assert (after.to_numpy()[present] == others[present]).all()
 
 
+@pytest.mark.parametrize("method", ["knn", "iterative"])
+def test_models_look_at_the_columns_they_are_told_to_and_need_no_others(method: str) -> None:
+    train = _cloud(0, 200).with_columns(pl.lit(1e308).alias("huge"), pl.lit(None, pl.Float64).alias("void"))
+    plan = plan_of(train, Step("impute", ("a",), {"method": method, "by": ["c"]}))
+    assert plan.columns == {"a": "Float64", "c": "Float64"}
+    after, _ = apply_plan(train.select("a", "c"), plan)
+    assert after["a"].null_count() == 0
+    every = plan_of(train, Step("impute", ("a",), {"method": method}))
+    assert list(every.columns) == ["a", "b", "c"]
+    with pytest.raises(InvalidArgumentError, match="no column 'd'"):
+        plan_of(train, Step("impute", ("a",), {"method": method, "by": ["d"]}))
+
+
 def test_models_learn_from_a_sample_where_there_are_many_rows_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleaning_imputation, "_KNN_ROWS", 100)
     frame = _cloud(0, 500)
