@@ -46,7 +46,7 @@ def _histogram(chart: Histogram) -> Markup:
     if not chart.counts:
         return Markup('<p class="note">No values to show.</p>')
     n, most = len(chart.counts), max(chart.counts)
-    first, last = plain_text(chart.edges[0]), plain_text(chart.edges[-1])
+    first, last = plain_text(chart.edges[0]), plain_text(chart.end)
     words = f"{chart.title or 'Histogram'}: {n} ranges from {first} to {last}; the fullest holds {most:,} rows."
     picture = Markup(
         '<svg class="histogram" role="img" aria-label="{}" viewBox="0 0 {} {}" preserveAspectRatio="none">'

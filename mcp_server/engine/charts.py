@@ -17,6 +17,7 @@ class Histogram:
     Attributes:
         label: what is counted, with its unit.
         note: what the ranges leave out.
+        greatest: the greatest value, where the last edge lies above it.
     """
 
     edges: Sequence[float | str]
@@ -24,6 +25,12 @@ class Histogram:
     title: str = ""
     label: str = ""
     note: str = ""
+    greatest: float | str | None = None
+
+    @property
+    def end(self) -> float | str:
+        """What stands at the end of the axis."""
+        return self.edges[-1] if self.greatest is None else self.greatest
 
 
 @dataclass(frozen=True, slots=True)

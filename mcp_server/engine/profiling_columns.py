@@ -320,13 +320,19 @@ def _bins(values: Array, n_bins: int) -> tuple[list[Any], list[int]]:
         return [float(low), float(high)], [len(values)]
     if high - low < _WHOLE_WIDTHS * n_bins and bool((values == np.floor(values)).all()):
         low, high = int(low), int(high)  # ranges that hold different numbers of whole values would make false waves
-        width = -(-(high - low + 1) // n_bins)
+        width = _whole_width(high - low + 1, n_bins)
         edges = [low + width * i for i in range((high - low) // width + 2)]
     else:
         edges = np.linspace(float(low), float(high), n_bins + 1).tolist()
     inner = np.searchsorted(values, np.asarray(edges[1:-1], dtype=np.float64 if values.dtype.kind == "f" else None))
     counts = np.diff(np.concatenate([[0], inner, [len(values)]]))
     return [float(edge) for edge in edges], counts.tolist()
+
+
+def _whole_width(n_values: int, n_bins: int) -> int:
+    """Return a width that leaves little of the last range empty: `n_bins` ranges or fewer, about half at least."""
+    widths = range(-(-n_values // n_bins), max(-(-2 * n_values // n_bins), 1) + 1)
+    return min(widths, key=lambda width: (-n_values % width / width, width))
 
 
 def _order(column: pl.Series) -> Order | None:

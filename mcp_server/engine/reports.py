@@ -111,5 +111,5 @@ def _chart_markdown(chart: Histogram | Bars | Heatmap) -> str:
             for i in range(0, len(chart.counts), step)
         ]
         note = f" ({_escaped(chart.note)})" if chart.note else ""
-        return f"Rows from each lower edge: {', '.join(ranges)}; last edge {_escaped(chart.edges[-1])}{note}"
+        return f"Rows from each lower edge: {', '.join(ranges)}; the last ends at {_escaped(chart.end)}{note}"
     return ""

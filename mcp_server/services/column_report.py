@@ -5,6 +5,7 @@ from datetime import date, datetime
 from typing import Any
 
 from mcp_server.engine.charts import Bars, Histogram
+from mcp_server.engine.plain_text import percent_words, plain_text
 from mcp_server.engine.profiling_columns import ColumnProfile
 from mcp_server.stores.parquet import dtype_name
 from mcp_server.stores.query_values import plain_value, visible_text
@@ -67,15 +68,16 @@ def _quantile_facts(column: ColumnProfile) -> list[tuple[str, Any]]:
 
 
 def _counted(count: int, of: int) -> str:
-    return f"{count:,} ({100 * count / of:.1f} %)" if of else f"{count:,}"
+    return f"{count:,} ({percent_words(100 * count / of)})" if of else f"{count:,}"
 
 
 def _listed(values: Sequence[Any]) -> str:
-    return ", ".join(f"{value:g}" for value in values[:_LISTED])
+    return ", ".join(plain_text(rounded(value)) for value in values[:_LISTED])
 
 
 def _frequent(column: ColumnProfile) -> str:
-    parts = [f"{_shown(value)} ({100 * n / column.present:.1f} %)" for value, n in column.top_values[:_LISTED]]
+    top = column.top_values[:_LISTED]
+    parts = [f"{plain_text(_shown(value))} ({percent_words(100 * n / column.present)})" for value, n in top]
     return ", ".join(parts)
 
 
@@ -96,7 +98,8 @@ def column_chart(column: ColumnProfile, title: str = "") -> Histogram | Bars | N
         edges, counts = column.trimmed if column.trimmed[1] else (column.edges, column.counts)
         left_out = sum(column.counts) - sum(counts)
         note = f"{left_out:,} far values are not drawn; min and max tell their range." if left_out else ""
-        return Histogram([_edge(edge) for edge in edges], list(counts), title, note=note)
+        greatest = None if left_out or column.dtype.is_temporal() else rounded(float(column.max))
+        return Histogram([_edge(edge) for edge in edges], list(counts), title, note=note, greatest=greatest)
     if not column.top_values:
         return None
     shares = [100 * count / column.present for _, count in column.top_values]
@@ -109,7 +112,7 @@ def column_chart(column: ColumnProfile, title: str = "") -> Histogram | Bars | N
 def _label(value: Any) -> str:
     if isinstance(value, str):
         return visible_text(value, _VALUE_LENGTH) if value.strip() else f"“{value}”"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return plain_text(rounded(value))
 
 
 def _edge(edge: Any) -> float | str:

@@ -56,7 +56,7 @@ def test_every_bar_with_rows_is_seen_and_its_figure_is_words_too() -> None:
     assert html.count("h9v") == 2
     assert "fullest holds 1,000,000 rows" in html
     told = to_markdown(Report("t", "s", [Section("h", chart=Histogram([0.0, 1.0, 2.0, 3.0], [1_000_000, 1, 0]))]))
-    assert "Rows from each lower edge: 0 1,000,000, 1 1, 2 0; last edge 3" in told
+    assert "Rows from each lower edge: 0 1,000,000, 1 1, 2 0; the last ends at 3" in told
 
 
 def test_cells_of_all_kinds_are_written() -> None:
