@@ -58,3 +58,19 @@ async def test_a_rule_that_cannot_be_checked_is_named_to_the_assistant(app: App,
 
     assert answer.is_error
     assert "rules[1]: Dataset flat@1 has no column" in str(answer.content[0])
+
+
+@pytest.mark.anyio
+async def test_a_dataset_that_a_schedule_names_is_kept(app: App, server_of: ServerOf):
+    app.datasets.write("nightly", pl.DataFrame({"a": [1]}), source="a test", lineage={}, caller=ANNA)
+    app.jobs.save_schedule("every-night", "0 3 * * *", "describe_dataset", {"dataset": "nightly"}, ANNA)
+
+    async with Client(server_of()) as client:
+        kept = await client.call_tool("delete_dataset", {"dataset": "nightly", "confirm": True})
+        app.jobs.delete_schedule("every-night")
+        gone = await client.call_tool("delete_dataset", {"dataset": "nightly", "confirm": True})
+
+    assert kept.is_error
+    assert "schedule every-night" in str(kept.content[0])
+    assert gone.structured_content is not None
+    assert gone.structured_content["deleted"] == ["nightly@1"]
