@@ -38,7 +38,17 @@ _TOP = 20
 _VALUE_LENGTH = 60
 _FIGURES = 6
 # Histogram ranges, top values and columns that a profile keeps, from generous to terse, until it fits its room
-_CUTS = ((20, 10, None), (10, 5, None), (10, 3, None), (0, 3, None), (0, 0, None), (0, 3, 40), (0, 0, 40), (0, 0, 20))
+_CUTS = (
+    (20, 10, None),
+    (10, 5, None),
+    (10, 3, None),
+    (0, 3, None),
+    (0, 0, None),
+    (0, 3, 40),
+    (0, 0, 40),
+    (0, 0, 30),
+    (0, 0, 20),
+)
 _SUMMARY_CUTS = ((10, 3, 30), *_CUTS[3:])
 
 
