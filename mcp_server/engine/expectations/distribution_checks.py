@@ -74,6 +74,8 @@ def divergence_check(arguments: Arguments, domain: Domain, position: int) -> Che
     """
     column, partition = arguments["column"], arguments["partition_object"]
     dtype = domain.dtype(column)
+    if family_of(dtype) == "other":
+        raise CannotEvaluateError(f"The column holds {words_for(dtype)}, whose distribution is not judged.")
     if "values" in partition:
         return _by_value(domain.stream(column), dtype, partition, arguments, position)
     if family_of(dtype) != "number":
