@@ -29,6 +29,7 @@ _RATES: Final[Mapping[str, tuple[float, float]]] = {
     "check_drift": (0.4, 1.0),
     "check_performance": (0.3, 1.0),
 }
+_S_PER_COLUMN: Final = {"describe_dataset": 0.004, "suggest_suite": 0.004, "check_drift": 0.004}  # however few its rows
 _IMPORT_S, _IMPORT_S_PER_BYTE, _COMPRESSED = 0.2, 5e-8, 10  # of a file; a compressed one holds about so many times more
 _SAMPLE_S_PER_SEASON: Final = 0.05
 _FITS: Final = {"knn", "iterative", "isolation_forest"}  # steps of cleaning that fit a model
@@ -88,7 +89,8 @@ class ShortWork:
             if kind not in _RATES or _is_long(kind, arguments) or self._takes_long(kind, arguments):
                 return math.inf
             fixed, per_million = _RATES[kind]
-            return fixed + per_million * self._cells(kind, arguments) / 1e6
+            cells, columns = self._size(kind, arguments)
+            return fixed + per_million * cells / 1e6 + _S_PER_COLUMN.get(kind, 0.0) * columns
         except LifecycleError:
             return 0.0
 
@@ -108,20 +110,22 @@ class ShortWork:
         sizes = (file.size_bytes * (_COMPRESSED if file.source.endswith(_COMPRESSIONS) else 1) for file in files)
         return _IMPORT_S + _IMPORT_S_PER_BYTE * sum(sizes)
 
-    def _cells(self, kind: str, arguments: Mapping[str, Any]) -> int:
+    def _size(self, kind: str, arguments: Mapping[str, Any]) -> tuple[int, int]:
+        """Return the cells and the columns of all that is read."""
         references = [arguments.get(name) for name in ("dataset", "reference", "current")]
         references += arguments.get("inputs") or []
         references += [str(_parent(key)).partition(".")[0] for key in arguments.get("foreign_keys") or []]
         if arguments.get("sql"):
             words = set(_WORD.findall(str(arguments["sql"]).lower()))
             references += [name for name in self._datasets.names() if name in words]
-        cells = 0
+        cells, columns = 0, 0
         for reference in dict.fromkeys(each for each in references if each):
             version = self._datasets.resolve(str(reference))
             cells += version.rows * len(version.columns)
+            columns += len(version.columns)
         if kind in ("check_drift", "check_performance") and arguments.get("endpoint"):
             cells += self._predictions.count(arguments["endpoint"], at_most=100_000) * _LOGGED_COLUMNS
-        return cells
+        return cells, columns
 
 
 def _is_long(kind: str, arguments: Mapping[str, Any]) -> bool:

@@ -24,6 +24,16 @@ def known() -> set[str]:
 
 
 @pytest.fixture
+def wide(sqlite_database: Database, artifacts: ArtifactStore, clock: ManualClock) -> str:
+    frame = pl.DataFrame({f"x{i}": [1, 2] for i in range(400)})
+    return (
+        DatasetStore(sqlite_database, artifacts, clock)
+        .write("wide", frame, source="test", lineage={}, caller=SYSTEM)
+        .ref
+    )
+
+
+@pytest.fixture
 def work(
     sqlite_database: Database, artifacts: ArtifactStore, clock: ManualClock, tmp_path: Path, known: set[str]
 ) -> ShortWork:
@@ -88,6 +98,11 @@ def test_little_work_is_short(work: ShortWork, kind: str, arguments: dict[str, A
 )  # fmt: skip
 def test_much_or_unknown_work_is_not(work: ShortWork, kind: str, arguments: dict[str, Any]) -> None:
     assert not work.is_short(kind, arguments, wait_seconds=25)
+
+
+def test_many_columns_of_few_rows_are_not_short_to_describe(work: ShortWork, wide: str) -> None:
+    assert not work.is_short("describe_dataset", {"dataset": wide}, wait_seconds=25)
+    assert work.is_short("validate_dataset", {"dataset": wide, "suite": "s"}, wait_seconds=25)
 
 
 def test_who_does_not_wait_gets_a_job(work: ShortWork) -> None:
