@@ -1,6 +1,7 @@
 """The database: migrations, transactions, and errors in words."""
 
 import re
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -36,6 +37,25 @@ def test_the_migrations_make_the_tables_that_the_schema_describes(database):
 def test_migrating_twice_changes_nothing(database):
     database.migrate()
     database.ping()
+
+
+def test_tables_of_the_first_version_are_brought_forward_with_their_rows(database, clock):
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+        assert "dataset_numbers" not in sa.inspect(connection).get_table_names()
+        connection.execute(sa.insert(schema.suites).values(_suite(clock)))
+
+    database.migrate()
+
+    with database.read() as connection:
+        assert "dataset_numbers" in sa.inspect(connection).get_table_names()
+        assert connection.execute(sa.select(schema.suites.c.name)).scalars().all() == ["games"]
 
 
 def test_a_newer_schema_is_refused_with_both_versions_named(database):

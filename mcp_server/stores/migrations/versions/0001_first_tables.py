@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 from alembic import op
-from mcp_server.stores import schema
 
+from mcp_server.stores import schema
 
 revision = "0001"
 down_revision = None
@@ -174,14 +174,6 @@ def upgrade() -> None:
         batch_op.create_index("ix_predictions_endpoint_time", ["endpoint", "time"], unique=False)
 
     op.create_table(
-        "report_answers",
-        sa.Column("key", sa.String(length=64), nullable=False),
-        sa.Column("report_id", sa.String(length=40), nullable=False),
-        sa.Column("answer", schema.JsonDocument, nullable=False),
-        sa.Column("created_at", schema.UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_report_answers")),
-    )
-    op.create_table(
         "reports",
         sa.Column("report_id", sa.String(length=40), nullable=False),
         sa.Column("kind", sa.String(length=40), nullable=False),
@@ -242,7 +234,6 @@ def downgrade() -> None:
     op.drop_table("retraining_policies")
     op.drop_table("request_keys")
     op.drop_table("reports")
-    op.drop_table("report_answers")
     with op.batch_alter_table("predictions", schema=None) as batch_op:
         batch_op.drop_index("ix_predictions_endpoint_time")
         batch_op.drop_index("ix_predictions_endpoint_row")
