@@ -160,7 +160,7 @@ def test_a_target_lies_in_a_folder_of_a_root(sources: SourceFiles, root: Path) -
         ("gone/new.csv", "not_found"),
         ("way.csv", "permission_denied"),
         ("parts", "permission_denied"),
-        ("s3://b/k", "failed_precondition"),
+        ("s3://b/k", "permission_denied"),
         ("nba://sample", "permission_denied"),
     ):
         with pytest.raises(LifecycleError) as refusal:
