@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
 import anyio.to_thread
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
@@ -13,11 +14,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_server.errors import FailedPreconditionError, LifecycleError
 from mcp_server.opening import Opening
 from mcp_server.settings import HttpSettings
 
+_FIRST_REFUSAL = 400
+_PATIENCE_S = 2.0  # with a client that does not send what it announced
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -98,10 +102,43 @@ def build_http_app(server: MCPServer[Opening], opening: Opening) -> Starlette:
             *legacy.routes,
         ],
         middleware=[
+            Middleware(ReadBeforeRefusing, max_bytes=4 * settings.max_body_bytes),
             Middleware(TrustedHostMiddleware, allowed_hosts=[*_host_names(settings)], www_redirect=False),
         ],
         lifespan=lifespan,
     )
+
+
+class ReadBeforeRefusing:
+    """Reads what is left of a request before a refusal is answered: else a client may see a reset, not the answer."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        """Wrap `app`; of a body larger than `max_bytes` the rest stays unread."""
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, as ASGI asks."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        more = True
+
+        async def receive_and_note() -> Message:
+            nonlocal more
+            message = await receive()
+            more = message["type"] == "http.request" and message.get("more_body", False)
+            return message
+
+        async def send_after_reading(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= _FIRST_REFUSAL:
+                n_bytes = 0
+                with anyio.move_on_after(_PATIENCE_S):
+                    while more and n_bytes < self._max_bytes:
+                        n_bytes += len((await receive_and_note()).get("body", b""))
+            await send(message)
+
+        await self._app(scope, receive_and_note, send_after_reading)
 
 
 def _host_names(settings: HttpSettings) -> list[str]:
