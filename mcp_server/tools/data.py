@@ -58,7 +58,7 @@ async def import_dataset(
     options: ImportOptions = {},  # noqa: B006  # the contract's default; never changed
     wait_seconds: WaitSeconds = 25,
 ) -> Job[DatasetResult]:
-    """Use it to bring a file, table, query or games in as a dataset; an existing name gets its next version.
+    """Use it to bring files, a folder, a table, a query or games in as a dataset; a known name gets its next version.
 
     list_sources shows what can be imported; to make one dataset from another use transform_dataset.
     """
