@@ -161,6 +161,7 @@ async def test_a_killed_worker_is_restarted_and_the_search_ends_with_every_trial
             await anyio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_two_servers_on_one_data_directory_share_one_worker(tmp_path):
     data_dir = tmp_path / "data"
     settings = {"NBA_MCP_WORKER__INLINE_LIMIT_S": "0"}

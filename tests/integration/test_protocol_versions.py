@@ -65,9 +65,7 @@ def reads_well(listed: dict[str, Any], read: dict[str, Any], failed: dict[str, A
     assert error_of(failed)["code"] == "not_found"
 
 
-@pytest.mark.parametrize(
-    "version", [HANDSHAKES[0], *(pytest.param(v, marks=pytest.mark.slow) for v in HANDSHAKES[1:]), MODERN]
-)
+@pytest.mark.parametrize("version", [*(pytest.param(v, marks=pytest.mark.slow) for v in HANDSHAKES), MODERN])
 async def test_stdio_by_hand(data_dir, version):
     asks: dict[str, Any] = {"elicitation": {}}
     async with stdio_server(data_dir) as peer:

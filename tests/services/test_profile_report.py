@@ -95,6 +95,7 @@ def test_bad_files_of_the_injection_kind_make_harmless_reports(world: DataWorld,
         assert "\\u001b" not in text
 
 
+@pytest.mark.slow
 def test_the_report_of_two_thousand_columns_stays_small(world: DataWorld) -> None:
     rng = np.random.default_rng(0)
     names = [f"a rather long name of a column, number {i}" for i in range(2000)]

@@ -338,6 +338,7 @@ def test_a_type_that_only_great_expectations_has_is_judged_by_it_beside_the_nati
     }
 
 
+@pytest.mark.slow
 def test_great_expectations_judges_the_whole_suite_as_the_native_engine_does(parts: Parts):
     pytest.importorskip("great_expectations")
     frame = pl.DataFrame({"x": [1, 2, None, 40], "home": ["LAL", None, "BOS", "BOS"], "day": [date(2024, 1, 1)] * 4})

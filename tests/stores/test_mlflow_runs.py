@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mcp_server.stores.mlflow_runs import TrackingPlace, make_client
 
 _OPEN = """
@@ -18,6 +20,7 @@ print(len(make_client(place).search_experiments()))
 """
 
 
+@pytest.mark.slow
 def test_processes_that_open_a_new_file_at_once_all_succeed(tmp_path: Path) -> None:
     openers = [
         subprocess.Popen(

@@ -232,8 +232,8 @@ def test_an_unknown_table_is_not_found_with_near_names(queries: DatasetQueries) 
     "sql",
     [
         "SELECT count(*) FROM range(100000) a, range(100000) b, range(100000) c WHERE a.range * b.range = c.range + 7",
-        "SELECT max(len(range(100000000)))",
-        "SELECT length(repeat('x', 3000000000))",
+        pytest.param("SELECT max(len(range(100000000)))", marks=pytest.mark.slow),
+        pytest.param("SELECT length(repeat('x', 3000000000))", marks=pytest.mark.slow),
         "SELECT list(repeat('x', 1000)) FROM range(10000000)",
     ],
 )

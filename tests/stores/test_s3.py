@@ -183,6 +183,7 @@ def test_a_server_that_is_down_is_unavailable_within_seconds(world: World) -> No
     assert time.monotonic() - started < 4
 
 
+@pytest.mark.slow
 def test_a_server_that_is_silent_is_unavailable_within_seconds(world: World) -> None:
     with run_counting_listener(hold=True) as listener:
         world.settings["endpoint_url"] = f"http://127.0.0.1:{listener.port}"

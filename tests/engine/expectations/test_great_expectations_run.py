@@ -84,6 +84,7 @@ def test_each_expectation_has_an_outcome_of_its_own(path: Path, tmp_path: Path, 
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_it_is_stopped_when_it_takes_too_long(path: Path, tmp_path: Path):
     expectation = {"type": "expect_column_values_to_match_regex", "kwargs": {"column": "text", "regex": "a"}}
 
