@@ -115,7 +115,12 @@ def test_an_object_is_read(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("key", "body"),
-    [("a.csv.gz", gzip.compress(CSV)), ("odd name+%20?#ä.csv", CSV), ("literal[1]*.csv", CSV), (".hidden.csv", CSV)],
+    [
+        ("a.csv.gz", gzip.compress(CSV, mtime=0)),
+        ("odd name+%20?#ä.csv", CSV),
+        ("literal[1]*.csv", CSV),
+        (".hidden.csv", CSV),
+    ],
 )
 def test_a_key_is_taken_as_it_stands(world: World, key: str, body: bytes) -> None:
     world.bring(world.put(key, body))
