@@ -77,7 +77,7 @@ def as_type(frame: pl.DataFrame, wanted: Mapping[str, pl.DataType]) -> pl.DataFr
     """
     plain = [_plain(name, frame.schema[name]) for name in wanted]
     try:
-        return frame.select(plain).cast(dict(wanted))
+        return frame.select(plain).cast(pl.Schema(wanted))
     except pl.exceptions.InvalidOperationError as refusal:
         raise _not_fitting(refusal) from refusal
 

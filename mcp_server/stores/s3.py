@@ -200,7 +200,7 @@ class Buckets:
                     answer = client.upload_part(Body=data, PartNumber=len(parts) + 1, **upload)
                     parts.append({"PartNumber": len(parts) + 1, "ETag": answer["ETag"]})
             client.complete_multipart_upload(MultipartUpload={"Parts": parts}, **upload, **condition)
-        except BaseException:
+        except BaseException:  # why: also an interrupt must not leave paid-for parts behind; it is raised again
             try:
                 client.abort_multipart_upload(**upload)
             except (BotoCoreError, ClientError) as failure:  # the first failure is the one to tell

@@ -145,7 +145,7 @@ def _filled(
 ) -> NDArray[np.bool_]:
     """Return which records are more than an empty line."""
     lengths = ends - starts
-    blank = (widths == 1) & (lengths == 0)
+    blank: NDArray[np.bool_] = (widths == 1) & (lengths == 0)
     single = np.flatnonzero((widths == 1) & (lengths == 1))
     blank[single] = octets[starts[single]] == _RETURN
     return ~blank
