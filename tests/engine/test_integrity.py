@@ -18,7 +18,7 @@ from mcp_server.errors import InvalidArgumentError
 GAMES = pl.DataFrame(
     {
         "id": [1, 2, 2, None, 5],
-        "home": ["LAL", "BOS", "QQQ", "QQQ", None],
+        "home": ["LAL", "BOS", "XYZ", "XYZ", None],
         "home_points": [100, 90, 80, 70, None],
         "away_points": [99, 95, 80, 60, 50],
     }
@@ -79,7 +79,7 @@ def test_orphans_are_counted_by_value_and_missing_ones_left_out():
     (orphans,) = _check(references=[_reference("home", "team")])
 
     assert (orphans.violations, orphans.groups, orphans.not_judged) == (2, 1, 1)
-    assert orphans.examples == ({"home": "QQQ", "rows": 2, "row_numbers": [2, 3]},)
+    assert orphans.examples == ({"home": "XYZ", "rows": 2, "row_numbers": [2, 3]},)
     assert orphans.target == "home → teams.team"
     assert "1 row with a missing value not judged" in orphans.message
 
@@ -150,7 +150,7 @@ def test_a_rule_between_columns_judges_rows_that_have_both():
         (_rule("home_points", ">=", 80), 1),
         (_rule("home_points", "!=", 100), 1),
         (_rule("home", "in", ["LAL", "BOS"]), 2),
-        (_rule("home", "not in", ["QQQ"]), 2),
+        (_rule("home", "not in", ["XYZ"]), 2),
         (_rule("home", "matches", "^[A-W]+$"), 2),
         (_rule("home", "not null"), 1),
         (_rule("home", "is null"), 4),
@@ -161,14 +161,14 @@ def test_a_rule_against_a_value(rule: RowRule, violations: int):
 
 
 def test_a_condition_picks_the_rows_that_a_rule_is_for():
-    rule = _rule("home_points", "<=", 85, when=Comparison("home", "==", "QQQ"))
+    rule = _rule("home_points", "<=", 85, when=Comparison("home", "==", "XYZ"))
     other = _rule("home_points", "not null", when=Comparison("away_points", "<", 60))
 
     fine, broken = _check(rules=[rule, other])
 
     assert (fine.violations, fine.checked, fine.not_judged) == (0, 2, 3)
     assert broken.examples == ({"row": 4, "home_points": None, "away_points": 50},)
-    assert fine.target == "home_points <= 85 where home == 'QQQ'"
+    assert fine.target == "home_points <= 85 where home == 'XYZ'"
 
 
 def test_sums_are_compared_with_a_column_and_rounding_is_told():

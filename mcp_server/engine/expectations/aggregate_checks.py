@@ -162,24 +162,19 @@ _MAX_OBSERVED: Final = 200
 def _set_check(
     name: str, column: str, dtype: pl.DataType, arguments: Arguments, domain: Domain, position: int
 ) -> Check:
-    """Compare the distinct values with a set; the values outside of it are asked for only where there are some."""
+    """Compare the distinct values with a set; and name the values outside of it."""
     wanted = members(arguments["value_set"], dtype)
     forbids, requires = not name.endswith("contain_set"), not name.endswith("be_in_set")
     inside = pl.col(column).is_in(wanted.implode())
     strangers, hits = f"strangers|{position}", f"hits|{position}"
-    some = f"strange|{position}"
-    strange = domain.stream(column, where=inside.not_())
     measures: dict[str, Measure] = {}
     if forbids:
-        measures[strangers] = domain.within(inside.not_()).sum()
+        measures[strangers] = Members(domain.stream(column, where=inside.not_()), MAX_EXAMPLES, is_rare=True)
     if requires:
         measures[hits] = Members(domain.stream(column, where=inside), len(wanted))
 
-    def then(measured: Measured) -> dict[str, Measure]:
-        return {some: Members(strange, MAX_EXAMPLES)} if measured.get(strangers) else {}
-
     def conclude(measured: Measured) -> Outcome:
-        unexpected, shown = measured.get(some, (0, ()))
+        unexpected, shown = measured[strangers] if forbids else (0, ())
         absent: list[Any] = []
         if requires:
             absent = _absent(arguments["value_set"], dtype, set(measured[hits][1]))
@@ -191,7 +186,7 @@ def _set_check(
             details={"partial_missing_list": absent[:MAX_EXAMPLES]} if requires else {},
         )
 
-    return Check(measures, conclude, then=then)
+    return Check(measures, conclude)
 
 
 def _absent(wanted: Sequence[Any], dtype: pl.DataType, found: set[Any]) -> list[Any]:

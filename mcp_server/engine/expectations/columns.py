@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import polars as pl
 
@@ -24,6 +25,7 @@ WIDE: Final = (pl.Int128, pl.UInt128)
 _HASH_BITS: Final = 64
 _SECONDS_BETWEEN_WORDS: Final = 0.25
 _MEASURES_PER_SCAN: Final = 120
+_PARTS_READ: Final = 4
 _PARQUET: Final = re.compile(r"\A(?:\s*WITH_COLUMNS:\s*\[.*\]\s*)?\s*Parquet SCAN", re.DOTALL)
 
 
@@ -87,7 +89,8 @@ class Source:
         self.streamed = streamed
         self.row = unused_name("row", self.schema)
         self.hash_bits = hash_bits
-        self._table = table if streamed else _held(table, columns).lazy()
+        self._scanned = table
+        self._reading = None if streamed else _reading(table, columns)
         self._most_values = most_values
         self._progress = progress
         self._share, self._told = 0.0, 0.0
@@ -100,12 +103,17 @@ class Source:
     @property
     def table(self) -> pl.LazyFrame:
         """All rows."""
-        return self._table
+        return self._scanned if self._frame is None else self._frame.lazy()
+
+    @cached_property
+    def _frame(self) -> pl.DataFrame | None:
+        """The columns that are held, once they are read."""
+        return self._reading and self._reading()
 
     @property
     def indexed(self) -> pl.LazyFrame:
         """All rows with their numbers, from 0, in the column `row`."""
-        return self._table.with_row_index(self.row)
+        return self.table.with_row_index(self.row)
 
     def frames(self, rows: pl.Expr | None, *select: pl.Expr | str, indexed: bool = False) -> Iterator[pl.DataFrame]:
         """Yield the rows in order, in few frames; a caller may stop early.
@@ -115,7 +123,7 @@ class Source:
             select: what to show of them.
             indexed: the row's number is there to select.
         """
-        table = self.indexed if indexed else self._table
+        table = self.indexed if indexed else self.table
         query = (table if rows is None else table.filter(rows)).select(select)
         if self.streamed:
             for frame in query.collect_batches(maintain_order=True):
@@ -123,6 +131,25 @@ class Source:
                 yield frame
         else:
             yield query.collect()
+
+    def values(self, rows: pl.Expr | None, column: str, dtype: pl.DataType | type[pl.DataType]) -> Iterator[pl.Series]:
+        """Yield one column as `dtype`, in row order, in few pieces; `rows` as for `frames`."""
+        if self._frame is not None and rows is None:  # a query of its own would take longer than the cast
+            yield self._frame.get_column(column).cast(dtype)
+            return
+        for frame in self.frames(rows, pl.col(column).cast(dtype)):
+            yield frame.to_series()
+
+    def counted(self, stream: Stream) -> pl.Expr | None:
+        """Return what `stream.counted` is, None also where a held column has no gap."""
+        whole = stream.rows is None and self._frame is not None and not self._frame[stream.columns[0]].null_count()
+        return None if whole else stream.counted
+
+    def missing(self, columns: Sequence[str]) -> dict[str, int]:
+        """Return how many values each of `columns` lacks."""
+        if self._frame is not None and columns:
+            return {name: self._frame[name].null_count() for name in columns}
+        return self.scan({name: pl.col(name).null_count() for name in columns})
 
     def tell(self, share: float) -> None:
         """Pass on which share of the figures is taken, at most a few times a second."""
@@ -136,19 +163,26 @@ class Source:
         return self.indexed.filter(rows).select(self.row, *dict.fromkeys(columns)).head(count)
 
     def scan(self, measures: Mapping[str, pl.Expr]) -> dict[str, Any]:
-        """Return the value of every aggregate, from one fused, streaming scan."""
-        return scan(self._table, measures)
+        """Return the value of every aggregate, from one fused scan."""
+        # In memory the aggregates share the threads; a stream gives a frame of few rows to one thread whole.
+        return scan(self.table, measures, engine="streaming" if self.streamed else "in-memory")
+
+    def collect(self, queries: Sequence[pl.LazyFrame]) -> list[pl.DataFrame]:
+        """Return the results of queries on `table`, which may not be larger than a few columns."""
+        return pl.collect_all(queries, engine="streaming" if self.streamed else "in-memory")
 
 
-def _held(table: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Return `columns` in memory; those of a Parquet file in two halves at once, as one thread reads a row group."""
-    if len(columns) < 2 or not _is_parquet(table):
-        return table.select(columns).collect(engine="streaming")
-    halves = [table.select(columns[start::2]) for start in (0, 1)]
-    with ThreadPoolExecutor(len(halves)) as pool:
-        frames: list[pl.DataFrame] = list(pool.map(lambda half: half.collect(engine="in-memory"), halves))
-    joined: pl.DataFrame = pl.concat(frames, how="horizontal")
-    return joined
+def _reading(table: pl.LazyFrame, columns: Sequence[str]) -> Callable[[], pl.DataFrame]:
+    """Start to read `columns`, and return what waits for them.
+
+    Those of a Parquet file are read in parts, two at once, as one thread reads a row group.
+    """
+    n_parts = min(_PARTS_READ, len(columns)) if _is_parquet(table) else 1
+    parts = [table.select(columns[start::n_parts]) for start in range(n_parts)]
+    pool = ThreadPoolExecutor(2)
+    frames = [pool.submit(part.collect, engine="in-memory" if n_parts > 1 else "streaming") for part in parts]
+    pool.shutdown(wait=False)
+    return lambda: pl.concat([frame.result() for frame in frames], how="horizontal")
 
 
 def _is_parquet(table: pl.LazyFrame) -> bool:
@@ -164,15 +198,17 @@ class Figure(Protocol):
         ...
 
 
-def scan(table: pl.LazyFrame, measures: Mapping[str, pl.Expr]) -> dict[str, Any]:
-    """Return the value of every measure, from one fused, streaming scan.
+def scan(
+    table: pl.LazyFrame, measures: Mapping[str, pl.Expr], *, engine: Literal["streaming", "in-memory"] = "streaming"
+) -> dict[str, Any]:
+    """Return the value of every measure, from one fused scan.
 
     Beyond some hundred measures it takes several scans, each of which reads only the columns it needs: the time to
     plan a scan grows with the square of its expressions.
     """
     measured: dict[str, Any] = {}
     for batch in batched(measures.items(), _MEASURES_PER_SCAN):
-        row = table.select(**dict(batch)).collect(engine="streaming")
+        row = table.select(**dict(batch)).collect(engine=engine)
         measured.update(row.row(0, named=True))
     return measured
 

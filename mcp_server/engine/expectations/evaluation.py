@@ -168,12 +168,13 @@ def _gaps(source: Source, expectations: Sequence[Expectation]) -> frozenset[str]
     asked = {each.arguments["column"] for each in expectations if each.type in SEES_GAPS}
     if not source.n_rows:
         return frozenset()
-    counts = {
-        name: pl.col(name).null_count()
-        for name, dtype in source.schema.items()
-        if name in asked and (dtype.is_integer() or dtype in (pl.Boolean, pl.String))
-    }
-    missing = source.scan(counts)
+    missing = source.missing(
+        [
+            name
+            for name, dtype in source.schema.items()
+            if name in asked and (dtype.is_integer() or dtype in (pl.Boolean, pl.String))
+        ]
+    )
     return frozenset(
         name
         for name, count in missing.items()
@@ -220,10 +221,10 @@ def _fetch(
     source: Source, measured: Measured, wanted: Mapping[int, Examples]
 ) -> dict[int, tuple[tuple[Any, ...], tuple[int, ...]]]:
     """Return, by position, the first unexpected values and their row numbers."""
-    frames: dict[int, pl.DataFrame] = {}
-    for index, examples in wanted.items():
-        found = examples.first(measured, source)
-        frames[index] = found.collect(engine="streaming") if isinstance(found, pl.LazyFrame) else found
+    found = {index: examples.first(measured, source) for index, examples in wanted.items()}
+    queries = {index: each for index, each in found.items() if isinstance(each, pl.LazyFrame)}
+    frames = {index: each for index, each in found.items() if isinstance(each, pl.DataFrame)}
+    frames.update(zip(queries, source.collect(list(queries.values())), strict=True))
     return {
         index: (_shaped(frame, wanted[index]), tuple(frame[source.row].to_list())) for index, frame in frames.items()
     }

@@ -80,8 +80,8 @@ class _HeldFloats:
     """A column of floats in memory."""
 
     def __init__(self, source: Source, stream: Stream) -> None:
-        value = pl.col(stream.columns[0]).cast(pl.Float64)
-        self._values = next(source.frames(stream.counted, value)).to_series().rechunk()  # a selection needs one chunk
+        values = next(source.values(source.counted(stream), stream.columns[0], pl.Float64))
+        self._values = values.rechunk()  # a selection needs one chunk
         self.count = len(self._values)
 
     def at(self, ranks: list[int]) -> list[float]:
@@ -111,9 +111,9 @@ class _Codes:
 
     def _read(self) -> Iterator[Codes]:
         kind = pl.Float64 if self._is_float else pl.UInt64 if self._is_unsigned else pl.Int64
-        value = pl.col(self._stream.columns[0]).cast(kind)
-        for frame in self._source.frames(self._stream.counted, value):
-            yield self._encode(frame.to_series().to_numpy())
+        rows = self._source.counted(self._stream)
+        for values in self._source.values(rows, self._stream.columns[0], kind):
+            yield self._encode(values.to_numpy())
 
     def _encode(self, values: NDArray[Any]) -> Codes:
         if self._is_unsigned:

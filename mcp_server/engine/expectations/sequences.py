@@ -43,7 +43,7 @@ class Steps:
         column = self.stream.columns[0]
         count, before = 0, None
         found: list[pl.DataFrame] = []
-        for frame in source.frames(self.stream.counted, source.row, column, indexed=True):
+        for frame in source.frames(source.counted(self.stream), source.row, column, indexed=True):
             if not frame.height:
                 continue
             physical = frame[column].to_physical()

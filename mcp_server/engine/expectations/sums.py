@@ -106,8 +106,7 @@ def _squares(source: Source, stream: Stream, mean: float) -> Iterator[Floats]:
 
 def _values(source: Source, stream: Stream) -> Iterator[pl.Series]:
     """Yield one column as floats, in row order."""
-    for frame in source.frames(stream.rows, pl.col(stream.columns[0]).cast(pl.Float64)):
-        yield frame.to_series()
+    return source.values(stream.rows, stream.columns[0], pl.Float64)
 
 
 def tree_sum(parts: Iterable[Floats], count: int, leaf: int = _LEAF) -> float:

@@ -56,6 +56,7 @@ class Tallied:
         repeated: rows whose value occurs more than once.
         repeats: the keys of those values, ascending.
         coding: what the keys were made by.
+        places: of a held table and keys that are hashes, where those values are among the rows that count.
     """
 
     present: int
@@ -64,26 +65,21 @@ class Tallied:
     repeats: Keys
     coding: Coding
     stream: Stream
+    places: NDArray[np.intp] | None = None
 
     def first(self, source: Source, columns: tuple[str, ...], count: int) -> pl.DataFrame:
         """Return number and `columns` of the first rows whose value occurs more than once."""
+        shown = (source.row, *dict.fromkeys(columns))
+        if self.places is not None:
+            return next(source.frames(source.counted(self.stream), *shown, indexed=True))[self.places[:count]]
         found: list[pl.DataFrame] = []
         key = self.coding.expression.alias(_key_name(source))
-        shown = (source.row, *dict.fromkeys(columns))
-        for frame in source.frames(self.stream.counted, *shown, key, indexed=True):
-            rows = np.flatnonzero(self._repeat(self.coding.keys(frame, _key_name(source))))[:count]
+        for frame in source.frames(source.counted(self.stream), *shown, key, indexed=True):
+            rows = np.flatnonzero(_among(self.repeats, self.coding.keys(frame, _key_name(source))))[:count]
             found.append(frame.select(shown)[rows])
             if sum(len(each) for each in found) >= count:
                 break
         return pl.concat(found).head(count)
-
-    def _repeat(self, keys: Keys) -> NDArray[np.bool_]:
-        """Return which of `keys` are among the repeated ones."""
-        if len(self.repeats) <= _FEW_REPEATS:
-            return np.isin(keys, self.repeats)
-        places = np.minimum(np.searchsorted(self.repeats, keys), len(self.repeats) - 1)
-        among: NDArray[np.bool_] = self.repeats[places] == keys
-        return among
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +151,21 @@ class Members:
 
     Attributes:
         shown: how many to return.
+        is_rare: that any row counts is unlikely; a streamed table is then asked for that first.
     """
 
     stream: Stream
     shown: int
+    is_rare: bool = False
 
     def measure(self, source: Source) -> tuple[int, list[Any]]:
         """Return how many there are, and the least of them in ascending order."""
+        rows = source.counted(self.stream)
+        if self.is_rare and source.streamed and rows is not None and not source.scan({"any": rows.any()})["any"]:
+            return 0, []
         known = pl.Series(_VALUE, [], dtype=self.stream.dtypes[0])
         few, found = True, [known]
-        for frame in source.frames(self.stream.counted, self.stream.value.alias(_VALUE)):
+        for frame in source.frames(rows, self.stream.value.alias(_VALUE)):
             found.append(frame[_VALUE].unique())
             if sum(map(len, found)) < 2 * len(known) + _PENDING:
                 continue
@@ -227,16 +228,27 @@ def _packed(stream: Stream, source: Source) -> pl.Expr | None:
     return packed
 
 
+def _among(repeats: Keys, keys: Keys) -> NDArray[np.bool_]:
+    """Return which of `keys` are among `repeats`, which ascend."""
+    if len(repeats) <= _FEW_REPEATS:
+        return np.isin(keys, repeats)
+    nearest = np.minimum(np.searchsorted(repeats, keys), len(repeats) - 1)
+    among: NDArray[np.bool_] = repeats[nearest] == keys
+    return among
+
+
 def _tallied(stream: Stream, coding: Coding, source: Source) -> Tallied:
     total = Tallied(0, 0, 0, np.empty(0, dtype=np.int64), coding, stream)
     repeats: list[Keys] = []
     for part in range(source.parts):
-        rows = _part_of(stream.counted, coding.expression, part, source.parts)
+        rows = _part_of(source.counted(stream), coding.expression, part, source.parts)
         key = coding.expression.alias(_key_name(source))
         frames = [coding.keys(frame, _key_name(source)) for frame in source.frames(rows, key)]
         keys = frames[0] if len(frames) == 1 else np.concatenate([total.repeats[:0], *frames])
         del frames
         distinct, repeated, values = _repeats(keys)
+        if not source.streamed and not coding.is_exact and len(values):
+            total = replace(total, places=np.flatnonzero(_among(values, keys)))
         repeats.append(values)
         total = replace(
             total,
@@ -265,8 +277,7 @@ def _repeats(keys: Keys) -> tuple[int, int, Keys]:
         again = np.flatnonzero(counts > 1)
         return int(np.count_nonzero(counts)), int(counts[again].sum()), again + low
     ordered = pl.Series(keys).sort().to_numpy()
-    same = ordered[1:] == ordered[:-1]
-    again = ordered[1:][same]
+    again = ordered[1:][ordered[1:] == ordered[:-1]]
     n_same = len(again)
     if n_same:
         again = again[np.concatenate([[True], again[1:] != again[:-1]])]
@@ -276,12 +287,15 @@ def _repeats(keys: Keys) -> tuple[int, int, Keys]:
 def _tells_apart(found: Tallied, source: Source) -> bool:
     """Return True when each key stands for one value: those that repeat are as many as the values behind them."""
     stream, key = found.stream, found.coding.expression
+    if found.places is not None:
+        held = next(source.frames(source.counted(stream), stream.value.alias(_VALUE)))[found.places]
+        return held.group_by(_VALUE).agg().height == len(found.repeats)
     if len(found.repeats) <= _FEW_KEYS:
         again = pl.Series(found.repeats.view(np.uint64))
         rows = key.is_in(again.implode()) if stream.counted is None else stream.counted & key.is_in(again.implode())
         return _distinct(source, rows, stream.value) == len(found.repeats)
-    parts = max(1, -(-found.distinct // _DISTINCT_PER_PART)) if source.streamed else 1
-    masks = (_part_of(stream.counted, key, part, parts) for part in range(parts))
+    parts = max(1, -(-found.distinct // _DISTINCT_PER_PART))
+    masks = (_part_of(source.counted(stream), key, part, parts) for part in range(parts))
     return sum(_distinct(source, rows, stream.value) for rows in masks) == found.distinct
 
 
@@ -297,7 +311,7 @@ def _value_counts(stream: Stream, source: Source) -> Iterator[pl.DataFrame]:
     if source.streamed:
         parts += source.scan({"about": value.approx_n_unique()})["about"] // _DISTINCT_PER_PART
     for part in range(parts):
-        rows = _part_of(stream.counted, value, part, parts)
+        rows = _part_of(source.counted(stream), value, part, parts)
         table = source.table if rows is None else source.table.filter(rows)
         counted = table.group_by(value.alias(_VALUE)).agg(pl.len().cast(pl.Int64).alias(_COUNT))
         yield counted.collect(engine="streaming")

@@ -239,7 +239,7 @@ _FAULTS: dict[str, Any] = {
     "negative points": lambda games: _some(games, "pts", -3.0),
     "points ten times": lambda games: _some(games, "pts", pl.col("pts") * 10),
     "points of another unit": lambda games: games.with_columns(pl.col("pts") * 0.9, pl.col("opp_pts") * 0.9),
-    "an unknown team": lambda games: _some(games, "team_id", pl.lit("QQQ")),
+    "an unknown team": lambda games: _some(games, "team_id", pl.lit("XYZ")),
     "team codes in small letters": lambda games: _some(games, "team_id", pl.col("team_id").str.to_lowercase()),
     "teams against themselves": lambda games: _some(games, "opp_id", pl.col("team_id")),
     "results turned round": lambda games: _some(games, "game_result", pl.lit("W")),
