@@ -32,7 +32,7 @@ _MIB: Final = 2**20
 
 
 def _ours(path: Path, output: Path) -> None:
-    from mcp_server.stores.sources_parse import kind_of, parse_file
+    from mcp_server.stores.sources.parse import kind_of, parse_file
 
     kind, found = kind_of(path.name), path.stat()
     parse_file(

@@ -54,12 +54,12 @@ from mcp_server.stores.queries import DatasetQueries
 from mcp_server.stores.reports import ReportStore
 from mcp_server.stores.request_keys import RequestKeys
 from mcp_server.stores.s3 import Buckets
-from mcp_server.stores.sources import SourceFiles
-from mcp_server.stores.sources_reader import SourceReader
-from mcp_server.stores.sources_s3 import S3Sources
-from mcp_server.stores.sources_sql import SqlSources
-from mcp_server.stores.sources_web import WebSources
-from mcp_server.stores.sql_connections import Connections
+from mcp_server.stores.sources.connections import Connections
+from mcp_server.stores.sources.files import SourceFiles
+from mcp_server.stores.sources.reader import SourceReader
+from mcp_server.stores.sources.s3 import S3Sources
+from mcp_server.stores.sources.sql import SqlSources
+from mcp_server.stores.sources.web import WebSources
 from mcp_server.stores.suites import SuiteStore
 
 logger = structlog.get_logger(__name__)

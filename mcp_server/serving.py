@@ -40,7 +40,7 @@ def _open(settings: Settings) -> Opening:
             child_modules=(
                 "mcp_server.stores.locked_sql",
                 "mcp_server.stores.locked_sql_warm",
-                "mcp_server.stores.sources_parse",
+                "mcp_server.stores.sources.parse",
                 "mcp_server.engine.expectations.backtracking_run",
             ),
             with_worker=settings.worker.embedded,

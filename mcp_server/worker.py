@@ -20,7 +20,7 @@ logger = structlog.get_logger(__name__)
 
 _WAIT_FOR_LOCK_S = 0.2
 _CHILD_MODULES = (
-    "mcp_server.stores.sources_parse",
+    "mcp_server.stores.sources.parse",
     "mcp_server.stores.locked_sql",
     "mcp_server.engine.expectations.backtracking_run",
     "mcp_server.engine.training",

@@ -40,7 +40,7 @@ from mcp_server.stores.exports import ExportFormat, Exports
 from mcp_server.stores.queries import DatasetQueries
 from mcp_server.stores.query_values import visible_text
 from mcp_server.stores.reports import ReportStore
-from mcp_server.stores.sources import SourceFiles
+from mcp_server.stores.sources.files import SourceFiles
 
 Recipe = Literal["nba_elo", "nba_game_features"]
 

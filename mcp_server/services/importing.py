@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from mcp_server.errors import PermissionDeniedError, shown
 from mcp_server.runtime.progress import Progress
-from mcp_server.stores.sources import SourceFiles
-from mcp_server.stores.sources_reader import Brought, Listed, SourceReader
+from mcp_server.stores.sources.files import SourceFiles
+from mcp_server.stores.sources.reader import Brought, Listed, SourceReader
 
 _USER_INFO: Final = re.compile(r"(?<=//)[^/?#]*@")  # of an address, with its password
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")

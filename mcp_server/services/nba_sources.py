@@ -25,7 +25,7 @@ from mcp_server.runtime.progress import Progress
 from mcp_server.settings import LimitSettings, NbaSettings
 from mcp_server.stores.fetching import Deadline
 from mcp_server.stores.parquet import full_disk_explained, write_parquet
-from mcp_server.stores.sources_reader import Brought, Listed, require_options
+from mcp_server.stores.sources.reader import Brought, Listed, require_options
 
 SAMPLE: Final = "nba://sample"
 TEAMS: Final = "nba://teams"

@@ -38,7 +38,7 @@ from mcp_server.stores.datasets import DatasetStore, DatasetVersion
 from mcp_server.stores.model_versions import ModelVersion, parse_reference
 from mcp_server.stores.models import UNREGISTERED, ModelCard, ModelRegistry
 from mcp_server.stores.request_keys import RequestKeys
-from mcp_server.stores.sources import SourceFile, SourceFiles
+from mcp_server.stores.sources.files import SourceFile, SourceFiles
 
 _EXAMINE = "mcp_server.engine.registered_model:examine_in_child"
 _SEED = 0

@@ -12,7 +12,7 @@ from typing import Any, Final
 from mcp_server.errors import LifecycleError
 from mcp_server.stores.datasets import DatasetStore
 from mcp_server.stores.predictions import PredictionStore
-from mcp_server.stores.sources import SourceFiles
+from mcp_server.stores.sources.files import SourceFiles
 
 # Seconds: fixed, and for every million cells
 _RATES: Final[Mapping[str, tuple[float, float]]] = {

@@ -10,8 +10,8 @@ from mcp_server.results.wording import counted
 from mcp_server.services.importing import Importing
 from mcp_server.services.paging import after_of, cursor_of, n_that_fit
 from mcp_server.stores.query_values import visible_text
-from mcp_server.stores.sources import SourceFile, SourceFiles
-from mcp_server.stores.sources_reader import Listed
+from mcp_server.stores.sources.files import SourceFile, SourceFiles
+from mcp_server.stores.sources.reader import Listed
 
 # What a cursor's key begins with: the name of the last file, or the number of the others that were shown
 _FILE: Final = "file:"

@@ -21,7 +21,7 @@ from mcp_server.errors import (
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.parquet import full_disk_explained
 from mcp_server.stores.s3 import Buckets, taken
-from mcp_server.stores.sources import SourceFiles
+from mcp_server.stores.sources.files import SourceFiles
 
 ExportFormat = Literal["csv", "parquet", "jsonl"]
 

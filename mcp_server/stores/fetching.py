@@ -13,8 +13,8 @@ from mcp_server.errors import ResourceExhaustedError
 from mcp_server.runtime.progress import Progress
 from mcp_server.settings import LimitSettings
 from mcp_server.stores.parquet import full_disk_explained
-from mcp_server.stores.sources import SourceFiles
-from mcp_server.stores.sources_reader import Brought
+from mcp_server.stores.sources.files import SourceFiles
+from mcp_server.stores.sources.reader import Brought
 
 _FETCHED_SHARE: Final = 0.5  # of the progress of an import; the rest is reading
 

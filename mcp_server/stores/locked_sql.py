@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from mcp_server.errors import InvalidArgumentError, PermissionDeniedError, ResourceExhaustedError, shown
 from mcp_server.stores.parquet import full_disk_explained, write_parquet
+from mcp_server.stores.query_errors import explained
+from mcp_server.stores.query_types import quoted, shown_cell, shown_column, stored_columns, type_name
 from mcp_server.stores.query_values import visible_text
-from mcp_server.stores.sql_errors import explained
-from mcp_server.stores.sql_types import quoted, shown_cell, shown_column, stored_columns, type_name
-from mcp_server.stores.sql_words import is_pivot, require_plain_words
+from mcp_server.stores.query_words import is_pivot, require_plain_words
 
 _BATCH_ROWS = 50_000
 _MAX_NAME_LENGTH = 200

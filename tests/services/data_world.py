@@ -16,8 +16,8 @@ from mcp_server.stores.exports import Exports
 from mcp_server.stores.queries import DatasetQueries
 from mcp_server.stores.reports import ReportStore
 from mcp_server.stores.s3 import Buckets
-from mcp_server.stores.sources import SourceFiles
-from mcp_server.stores.sources_reader import SourceReader
+from mcp_server.stores.sources.files import SourceFiles
+from mcp_server.stores.sources.reader import SourceReader
 
 
 @dataclass

@@ -10,7 +10,7 @@ from mcp_server.runtime.progress import NoProgress
 from mcp_server.services.importing import Importing
 from mcp_server.services.nba_sources import NbaSources
 from mcp_server.settings import LimitSettings, NbaSettings
-from mcp_server.stores.sources import SourceFiles
+from mcp_server.stores.sources.files import SourceFiles
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from mcp_server.runtime.clock import ManualClock
 from mcp_server.runtime.progress import NoProgress
 from mcp_server.services.nba_sources import NbaSources
 from mcp_server.settings import LimitSettings, NbaSettings
-from mcp_server.stores.sources_reader import Brought
+from mcp_server.stores.sources.reader import Brought
 from tests.nba.nba_com_server import (
     NbaComServer,
     game_rows,

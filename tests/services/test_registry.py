@@ -36,7 +36,7 @@ from mcp_server.stores.database import Database
 from mcp_server.stores.datasets import DatasetStore
 from mcp_server.stores.models import UNREGISTERED, ModelCard, ModelRegistry
 from mcp_server.stores.request_keys import RequestKeys
-from mcp_server.stores.sources import SourceFiles
+from mcp_server.stores.sources.files import SourceFiles
 from tests.engine.models import games
 
 ANA = Caller("ana", "admin")

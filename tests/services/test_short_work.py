@@ -15,7 +15,7 @@ from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
 from mcp_server.stores.datasets import DatasetStore
 from mcp_server.stores.predictions import PredictionStore
-from mcp_server.stores.sources import SourceFiles
+from mcp_server.stores.sources.files import SourceFiles
 
 
 @pytest.fixture

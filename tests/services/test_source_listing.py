@@ -13,11 +13,11 @@ from mcp_server.settings import LimitSettings, RemoteSettings, S3Settings, WebSe
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
 from mcp_server.stores.s3 import Buckets
-from mcp_server.stores.sources_reader import SourceReader
-from mcp_server.stores.sources_s3 import S3Sources
-from mcp_server.stores.sources_sql import SqlSources
-from mcp_server.stores.sources_web import WebSources
-from mcp_server.stores.sql_connections import Connections
+from mcp_server.stores.sources.connections import Connections
+from mcp_server.stores.sources.reader import SourceReader
+from mcp_server.stores.sources.s3 import S3Sources
+from mcp_server.stores.sources.sql import SqlSources
+from mcp_server.stores.sources.web import WebSources
 from tests.services.data_world import DataWorld, make_world
 
 REMOTE, LIMITS = RemoteSettings(), LimitSettings()

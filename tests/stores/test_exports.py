@@ -11,7 +11,7 @@ from mcp_server.settings import LimitSettings, RemoteSettings, S3Settings
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.exports import Exports, export_file, write_format
 from mcp_server.stores.s3 import Buckets
-from mcp_server.stores.sources import SourceFiles
+from mcp_server.stores.sources.files import SourceFiles
 
 
 def _content(folder: Path, columns: dict[str, Any]) -> Path:

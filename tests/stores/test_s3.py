@@ -27,9 +27,9 @@ from mcp_server.stores import s3
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.exports import Exports
 from mcp_server.stores.s3 import Buckets
-from mcp_server.stores.sources import SourceFiles
-from mcp_server.stores.sources_reader import Brought
-from mcp_server.stores.sources_s3 import S3Sources
+from mcp_server.stores.sources.files import SourceFiles
+from mcp_server.stores.sources.reader import Brought
+from mcp_server.stores.sources.s3 import S3Sources
 from tests.s3_server import ACCESS_KEY, BUCKET, READ_ONLY_KEY, SECRET_KEY, S3Server
 from tests.tls_server import run_counting_listener
 

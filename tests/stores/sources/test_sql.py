@@ -28,9 +28,9 @@ from mcp_server.errors import (
 )
 from mcp_server.runtime.progress import NoProgress
 from mcp_server.settings import LimitSettings, RemoteSettings
-from mcp_server.stores.sources_reader import Brought
-from mcp_server.stores.sources_sql import SqlSources
-from mcp_server.stores.sql_connections import Connections
+from mcp_server.stores.sources.connections import Connections
+from mcp_server.stores.sources.reader import Brought
+from mcp_server.stores.sources.sql import SqlSources
 from tests.postgres import PostgresCluster
 from tests.tls_server import run_counting_listener
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError
-from mcp_server.stores.sources_columns import ParseLimits
-from mcp_server.stores.sources_text import Text
+from mcp_server.stores.sources.columns import ParseLimits
+from mcp_server.stores.sources.text import Text
 
 PIECE_BYTES: Final = 24 * 1024**2
 _MAX_RECORD_BYTES: Final = 256 * 1024**2

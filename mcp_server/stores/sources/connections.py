@@ -34,8 +34,8 @@ from mcp_server.errors import (
 )
 from mcp_server.settings import RemoteSettings
 from mcp_server.stores.fetching import Deadline
-from mcp_server.stores.sql_failures import CURSOR_NAME, explain, unreachable
-from mcp_server.stores.sql_guard import authorize, drop_rights, quoted, require_select
+from mcp_server.stores.sources.sql_failures import CURSOR_NAME, explain, unreachable
+from mcp_server.stores.sources.sql_guard import authorize, drop_rights, quoted, require_select
 
 _WATCH_S: Final = 0.1
 _GRACE_S: Final = 3.0  # for a statement that was cancelled to end, before its connection is cut

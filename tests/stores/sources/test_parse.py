@@ -15,7 +15,7 @@ import pyarrow.feather
 import pytest
 
 from mcp_server.errors import InvalidArgumentError, LifecycleError, NotFoundError, PermissionDeniedError
-from mcp_server.stores.sources_parse import kind_of, parse_file
+from mcp_server.stores.sources.parse import kind_of, parse_file
 
 FRAME = pl.DataFrame({"id": [1, 2], "team": ["BOS", None], "day": [date(2024, 1, 2), date(2024, 1, 3)]})
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from mcp_server.errors import InvalidArgumentError
-from mcp_server.stores import sources_text
-from mcp_server.stores.sources_open import Room
-from mcp_server.stores.sources_text import Text, read_text
+from mcp_server.stores.sources import text as text_source
+from mcp_server.stores.sources.open import Room
+from mcp_server.stores.sources.text import Text, read_text
 
 TABLE = "id,name\n1,José\n2,Zoë Müller\n3,Benoît\n"
 
@@ -14,7 +14,7 @@ TABLE = "id,name\n1,José\n2,Zoë Müller\n3,Benoît\n"
 @pytest.fixture(params=[8 * 1024**2, 1, 3], ids=["one chunk", "bytes", "threes"])
 def room(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
     """Room for files; text is read in chunks of several sizes."""
-    monkeypatch.setattr(sources_text, "_CHUNK_BYTES", request.param)
+    monkeypatch.setattr(text_source, "_CHUNK_BYTES", request.param)
     with Room(tmp_path, 10**8) as room:
         yield room
 

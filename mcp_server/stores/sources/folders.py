@@ -36,7 +36,7 @@ def parts_of(root: Path, path: Path, format: str | None, *, is_pattern: bool) ->
         InvalidArgumentError: they have several formats, or a folder has none.
         ResourceExhaustedError: there are too many.
     """
-    from mcp_server.stores.sources_parse import kind_of
+    from mcp_server.stores.sources.parse import kind_of
 
     found: list[Path] = []
     pattern = path.relative_to(root).parts if is_pattern else (*path.relative_to(root).parts, "*")

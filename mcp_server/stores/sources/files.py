@@ -22,9 +22,9 @@ from mcp_server.errors import (
 from mcp_server.runtime.child import never_cancelled, run_in_child
 from mcp_server.runtime.progress import Progress
 from mcp_server.settings import LimitSettings
-from mcp_server.stores.sources_folders import PATTERN, parts_of
-from mcp_server.stores.sources_progress import heard
-from mcp_server.stores.sources_reader import Brought, require_options
+from mcp_server.stores.sources.folders import PATTERN, parts_of
+from mcp_server.stores.sources.progress import heard
+from mcp_server.stores.sources.reader import Brought, require_options
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _USER_INFO = re.compile(r"(?<=//)[^/?#]*@")  # of an address, with its password
@@ -153,7 +153,7 @@ class SourceFiles:
 
     def listed(self, limit: int, after: str = "") -> list[SourceFile]:
         """Return up to `limit` files that can be imported, by name, those after the name `after`."""
-        from mcp_server.stores.sources_parse import COMPRESSIONS, FORMATS
+        from mcp_server.stores.sources.parse import COMPRESSIONS, FORMATS
 
         files: dict[str, SourceFile] = {}
         for root in self._roots:
@@ -206,14 +206,14 @@ class SourceFiles:
             ResourceExhaustedError: it takes more memory, time or space than its limits.
             CancelledError: `cancelled` said so.
         """
-        from mcp_server.stores.sources_parse import kind_of
+        from mcp_server.stores.sources.parse import kind_of
 
         files = [file] if isinstance(file, SourceFile) else list(file)
         kind = kind_of(files[0].path.name, format)
         require_options(kind.format, _OPTIONS[kind.format], options)
         limits = self._limits
         answer = run_in_child(
-            "mcp_server.stores.sources_parse:parse_file",
+            "mcp_server.stores.sources.parse:parse_file",
             {
                 "parts": [
                     {

@@ -12,7 +12,7 @@ import polars as pl
 from mcp_server.engine.western_text import WORDS, WesternWords, likely_encodings
 from mcp_server.errors import InvalidArgumentError, shown
 from mcp_server.stores.parquet import full_disk_explained
-from mcp_server.stores.sources_open import Room
+from mcp_server.stores.sources.open import Room
 
 ENCODINGS: Final = (
     "utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252", "cp1250", "cp1251", "shift_jis",

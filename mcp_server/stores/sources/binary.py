@@ -14,8 +14,8 @@ from mcp_server.engine.type_evidence import Evidence
 from mcp_server.engine.type_inference import decide_type
 from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError, shown
 from mcp_server.stores.parquet import as_type, plain_schema
-from mcp_server.stores.sources_columns import ParseLimits, checked_names
-from mcp_server.stores.sources_table import Look, PlannedColumn, TypedPlan
+from mcp_server.stores.sources.columns import ParseLimits, checked_names
+from mcp_server.stores.sources.table import Look, PlannedColumn, TypedPlan
 
 _BATCH_ROWS: Final = 65_536
 _BUFFER_BYTES: Final = 1 << 20

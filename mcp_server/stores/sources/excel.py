@@ -9,9 +9,9 @@ import polars as pl
 
 from mcp_server.engine.type_evidence import Evidence
 from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError, shown
-from mcp_server.stores.sources_binary import BROKEN, columns_of, corrupt, planned
-from mcp_server.stores.sources_columns import ParseLimits, checked_names
-from mcp_server.stores.sources_table import Look, PlannedColumn
+from mcp_server.stores.sources.binary import BROKEN, columns_of, corrupt, planned
+from mcp_server.stores.sources.columns import ParseLimits, checked_names
+from mcp_server.stores.sources.table import Look, PlannedColumn
 
 _MIB: Final = 1024**2
 _MOST_WORKBOOK_BYTES: Final = 512 * _MIB  # it is held whole

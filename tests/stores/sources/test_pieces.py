@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError
 from mcp_server.settings import LimitSettings
-from mcp_server.stores import sources_binary, sources_csv_records, sources_json_pieces, sources_text
-from mcp_server.stores.sources import SourceFiles
-from mcp_server.stores.sources_json_pieces import array_pieces, line_pieces
-from mcp_server.stores.sources_parse import kind_of, parse_file
-from mcp_server.stores.sources_text import Text
+from mcp_server.stores.sources import binary, csv_records, json_pieces
+from mcp_server.stores.sources import text as text_source
+from mcp_server.stores.sources.files import SourceFiles
+from mcp_server.stores.sources.json_pieces import array_pieces, line_pieces
+from mcp_server.stores.sources.parse import kind_of, parse_file
+from mcp_server.stores.sources.text import Text
 
 GIB = 1024**3
 
@@ -76,10 +77,10 @@ def test_the_same_rows_types_words_and_bytes_come_out_however_a_file_is_cut(
 ) -> None:
     write(games(500), tmp_path / name)
     at_once = parse(tmp_path / name, tmp_path / "once", add_source_column="part")
-    monkeypatch.setattr(sources_csv_records, "PIECE_BYTES", 700)
-    monkeypatch.setattr(sources_json_pieces, "PIECE_BYTES", 900)
-    monkeypatch.setattr(sources_text, "_CHUNK_BYTES", 97)
-    monkeypatch.setattr(sources_binary, "_BATCH_ROWS", 7)
+    monkeypatch.setattr(csv_records, "PIECE_BYTES", 700)
+    monkeypatch.setattr(json_pieces, "PIECE_BYTES", 900)
+    monkeypatch.setattr(text_source, "_CHUNK_BYTES", 97)
+    monkeypatch.setattr(binary, "_BATCH_ROWS", 7)
     in_pieces = parse(tmp_path / name, tmp_path / "pieces", add_source_column="part")
     assert in_pieces == at_once
     assert (tmp_path / "pieces").read_bytes() == (tmp_path / "once").read_bytes()
@@ -87,7 +88,7 @@ def test_the_same_rows_types_words_and_bytes_come_out_however_a_file_is_cut(
 
 
 def test_late_rows_decide_types_as_early_ones_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources_csv_records, "PIECE_BYTES", 64)
+    monkeypatch.setattr(csv_records, "PIECE_BYTES", 64)
     rows = "".join(f"{i},{i},{i}\n" for i in range(200))
     (tmp_path / "x.csv").write_text(f"a,b,c\n{rows}1.5,007,x\n")
     answer = parse(tmp_path / "x.csv", tmp_path / "out")
@@ -108,7 +109,7 @@ def test_late_rows_decide_types_as_early_ones_do(tmp_path: Path, monkeypatch: py
 def test_what_is_wrong_late_in_a_file_is_named_with_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
 ) -> None:
-    monkeypatch.setattr(sources_csv_records, "PIECE_BYTES", 64)
+    monkeypatch.setattr(csv_records, "PIECE_BYTES", 64)
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(InvalidArgumentError, match=message):
         parse(tmp_path / "x.csv", tmp_path / "out")

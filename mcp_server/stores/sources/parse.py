@@ -12,16 +12,16 @@ from typing import IO, Any, Final
 
 from mcp_server.errors import ConflictError, InvalidArgumentError, LifecycleError, ResourceExhaustedError, shown
 from mcp_server.stores.parquet import missing_cells, write_batches
-from mcp_server.stores.sources_binary import ArrowTable
-from mcp_server.stores.sources_columns import ParseLimits
-from mcp_server.stores.sources_csv import CsvTable
-from mcp_server.stores.sources_excel import ExcelTable
-from mcp_server.stores.sources_json import JsonTable
-from mcp_server.stores.sources_open import Room, opened, plain_stream
-from mcp_server.stores.sources_parts import Part, Parts
-from mcp_server.stores.sources_progress import Told
-from mcp_server.stores.sources_table import SourceTable
-from mcp_server.stores.sources_text import read_text
+from mcp_server.stores.sources.binary import ArrowTable
+from mcp_server.stores.sources.columns import ParseLimits
+from mcp_server.stores.sources.csv import CsvTable
+from mcp_server.stores.sources.excel import ExcelTable
+from mcp_server.stores.sources.json import JsonTable
+from mcp_server.stores.sources.open import Room, opened, plain_stream
+from mcp_server.stores.sources.parts import Part, Parts
+from mcp_server.stores.sources.progress import Told
+from mcp_server.stores.sources.table import SourceTable
+from mcp_server.stores.sources.text import read_text
 
 FORMATS: Final = {
     ".csv": "csv",

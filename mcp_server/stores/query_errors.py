@@ -15,7 +15,7 @@ from mcp_server.errors import (
     ResourceExhaustedError,
     shown,
 )
-from mcp_server.stores.sql_types import BEYOND_YEARS, quoted
+from mcp_server.stores.query_types import BEYOND_YEARS, quoted
 
 _MAX_MESSAGE_LENGTH: Final = 700
 _PATH: Final = re.compile(r"""(?<![\w%.])(?:/[^\s'"`/:;,()]+){2,}""")

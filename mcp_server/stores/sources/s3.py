@@ -13,7 +13,7 @@ from mcp_server.runtime.progress import Progress
 from mcp_server.settings import LimitSettings, RemoteSettings
 from mcp_server.stores.fetching import Deadline, Saving, read_fetched, room_beside, safe_name, with_origin
 from mcp_server.stores.s3 import Buckets, S3Location
-from mcp_server.stores.sources_reader import Brought, Listed
+from mcp_server.stores.sources.reader import Brought, Listed
 
 _GLOB: Final = re.compile(r"[*?\[]")
 _MAX_PARTS: Final = 10_000
@@ -90,7 +90,7 @@ class S3Sources:
 
     def _parts_of(self, place: S3Location, format: str | None) -> "_Parts":
         """Find the objects of one format that a pattern or folder names, by name."""
-        from mcp_server.stores.sources_parse import kind_of
+        from mcp_server.stores.sources.parse import kind_of
 
         fixed = _GLOB.split(place.key, maxsplit=1)[0]
         known = self._buckets.keys(place.bucket, fixed, _MAX_LISTED)

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from mcp_server.engine.findings import Finding
 from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError
-from mcp_server.stores import sources_csv_records
-from mcp_server.stores.sources_columns import ParseLimits
-from mcp_server.stores.sources_csv import CsvTable
-from mcp_server.stores.sources_csv_records import OddQuotesError
-from mcp_server.stores.sources_open import Room
-from mcp_server.stores.sources_table import Look
-from mcp_server.stores.sources_text import read_text
+from mcp_server.stores.sources import csv_records
+from mcp_server.stores.sources.columns import ParseLimits
+from mcp_server.stores.sources.csv import CsvTable
+from mcp_server.stores.sources.csv_records import OddQuotesError
+from mcp_server.stores.sources.open import Room
+from mcp_server.stores.sources.table import Look
+from mcp_server.stores.sources.text import read_text
 
 LIMITS = ParseLimits(max_columns=50, max_field_bytes=1000, max_column_name_length=40, max_decompressed_bytes=10**8)
 
@@ -137,7 +137,7 @@ def test_what_python_writes_is_read_back(rows: list[list[str]], ending: str, quo
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator=ending, quoting=quoting)  # type: ignore[arg-type]
     writer.writerows([["one", "two"], *rows])
-    before, sources_csv_records.PIECE_BYTES = sources_csv_records.PIECE_BYTES, chunk
+    before, csv_records.PIECE_BYTES = csv_records.PIECE_BYTES, chunk
     try:
         with Room(Path(), 10**8) as room:
             stream = room.file()
@@ -148,7 +148,7 @@ def test_what_python_writes_is_read_back(rows: list[list[str]], ending: str, quo
             except OddQuotesError:
                 cells = pl.concat(table._strict_cells())
     finally:
-        sources_csv_records.PIECE_BYTES = before
+        csv_records.PIECE_BYTES = before
     assert [[cell or "" for cell in row] for row in cells.rows()] == [["one", "two"], *rows]
 
 

@@ -1,7 +1,7 @@
 """CSV and TSV: the structure is checked byte by byte before Polars reads it, so no row is shifted in silence.
 
 Polars pads short rows with missing values and takes what lies between quotes on trust. So the records are found first
-(`sources_csv_records`), in pieces that each are read once to see the types and once more to write them. A file whose
+(`csv_records`), in pieces that each are read once to see the types and once more to write them. A file whose
 quotes are odd is read by Python's own strict reader instead: slower, and exact about the row.
 """
 
@@ -19,11 +19,11 @@ from mcp_server.engine.findings import Finding
 from mcp_server.engine.type_evidence import Evidence
 from mcp_server.engine.type_inference import TypedColumn, decide_type
 from mcp_server.errors import ConflictError, InvalidArgumentError
-from mcp_server.stores.sources_columns import ParseLimits, checked_names
-from mcp_server.stores.sources_csv_header import delimiter_of, header_of
-from mcp_server.stores.sources_csv_records import OddQuotesError, Records, field_too_large, uneven
-from mcp_server.stores.sources_table import Look, PlannedColumn
-from mcp_server.stores.sources_text import Text
+from mcp_server.stores.sources.columns import ParseLimits, checked_names
+from mcp_server.stores.sources.csv_header import delimiter_of, header_of
+from mcp_server.stores.sources.csv_records import OddQuotesError, Records, field_too_large, uneven
+from mcp_server.stores.sources.table import Look, PlannedColumn
+from mcp_server.stores.sources.text import Text
 
 _STRICT_BATCH_CELLS: Final = 500_000
 _LONGEST_LINE: Final = 64 * 1024**2

@@ -25,8 +25,8 @@ from mcp_server.errors import (
 )
 from mcp_server.runtime.progress import NoProgress
 from mcp_server.settings import LimitSettings, RemoteSettings, WebSettings
-from mcp_server.stores.sources_reader import Brought
-from mcp_server.stores.sources_web import WebSources
+from mcp_server.stores.sources.reader import Brought
+from mcp_server.stores.sources.web import WebSources
 from tests.tls_server import TlsServer, run_counting_listener, run_tls_server
 
 CSV = b"team,points\nBOS,101\nLAL,99\n"

@@ -28,8 +28,8 @@ from mcp_server.errors import (
 from mcp_server.runtime.progress import Progress
 from mcp_server.settings import LimitSettings, RemoteSettings, WebSettings
 from mcp_server.stores.fetching import Deadline, Saving, read_fetched, room_beside, safe_name, with_origin
-from mcp_server.stores.sources_reader import Brought, Listed
-from mcp_server.stores.web_addresses import AllowedHosts, Resolve, WebAddress, checked_addresses, look_up
+from mcp_server.stores.sources.reader import Brought, Listed
+from mcp_server.stores.sources.web_addresses import AllowedHosts, Resolve, WebAddress, checked_addresses, look_up
 
 _MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
@@ -310,7 +310,7 @@ def _check_status(answer: httpcore2.Response, address: WebAddress) -> None:
 
 def _file_name(asked: WebAddress, found: WebAddress, answer: httpcore2.Response) -> str:
     """Return a name for the file whose ending says its format: the address's, else one for its media type."""
-    from mcp_server.stores.sources_parse import kind_of
+    from mcp_server.stores.sources.parse import kind_of
 
     names = [safe_name(unquote(address.path)) for address in (asked, found)]
     for name in names:

@@ -6,7 +6,7 @@ import pytest
 
 from mcp_server.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
 from mcp_server.settings import WebSettings
-from mcp_server.stores.web_addresses import AllowedHosts, checked_addresses, look_up, may_connect
+from mcp_server.stores.sources.web_addresses import AllowedHosts, checked_addresses, look_up, may_connect
 
 ALLOWED = AllowedHosts(
     WebSettings(

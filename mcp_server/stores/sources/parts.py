@@ -8,8 +8,8 @@ import polars as pl
 
 from mcp_server.engine.findings import Finding
 from mcp_server.errors import InvalidArgumentError, shown
-from mcp_server.stores.sources_binary import widened
-from mcp_server.stores.sources_table import Look, PlannedColumn, SourceTable
+from mcp_server.stores.sources.binary import widened
+from mcp_server.stores.sources.table import Look, PlannedColumn, SourceTable
 
 _TOLD_PARTS: Final = 100
 _TOLD_NOTES: Final = 5

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic_core import from_json
 
 from mcp_server.errors import InvalidArgumentError, ResourceExhaustedError, shown
-from mcp_server.stores.sources_text import Text
+from mcp_server.stores.sources.text import Text
 
 PIECE_BYTES: Final = 4 * 1024**2
 _MAX_ELEMENT_BYTES: Final = 64 * 1024**2

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mcp_server.engine.findings import Finding
 from mcp_server.errors import InvalidArgumentError, shown
-from mcp_server.stores.sources_text import Text
+from mcp_server.stores.sources.text import Text
 
 DELIMITERS: Final = (",", "\t", ";", "|")
 _SNIFFED_BYTES: Final = 64 * 1024

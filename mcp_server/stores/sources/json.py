@@ -12,10 +12,10 @@ from mcp_server.engine.findings import Finding
 from mcp_server.engine.type_evidence import Evidence
 from mcp_server.engine.type_inference import TypedColumn, decide_type
 from mcp_server.errors import InvalidArgumentError, shown
-from mcp_server.stores.sources_columns import ParseLimits, checked_names
-from mcp_server.stores.sources_json_pieces import array_pieces, kind_of_value, line_pieces
-from mcp_server.stores.sources_table import Look, PlannedColumn, TypedPlan
-from mcp_server.stores.sources_text import Text
+from mcp_server.stores.sources.columns import ParseLimits, checked_names
+from mcp_server.stores.sources.json_pieces import array_pieces, kind_of_value, line_pieces
+from mcp_server.stores.sources.table import Look, PlannedColumn, TypedPlan
+from mcp_server.stores.sources.text import Text
 
 _FLOAT_EXACT: Final = 2**53
 _KEPT_FINDINGS: Final = ("mixed_dates", "date_format", "invalid_dates", "null_as_text")

@@ -9,9 +9,9 @@ import pytest
 from mcp_server.errors import InvalidArgumentError, LifecycleError, PermissionDeniedError, ResourceExhaustedError
 from mcp_server.runtime.progress import NoProgress
 from mcp_server.settings import LimitSettings
-from mcp_server.stores.sources import SourceFiles
-from mcp_server.stores.sources_progress import Told, heard
-from mcp_server.stores.sources_reader import Brought
+from mcp_server.stores.sources.files import SourceFiles
+from mcp_server.stores.sources.progress import Told, heard
+from mcp_server.stores.sources.reader import Brought
 
 GOOD = "id,x\n1,2.5\n2,3.5\n"
 

@@ -16,11 +16,11 @@ from mcp_server.runtime.progress import Progress
 from mcp_server.settings import LimitSettings, RemoteSettings
 from mcp_server.stores.fetching import Deadline, room_beside
 from mcp_server.stores.parquet import full_disk_explained, write_parquet
-from mcp_server.stores.sources_columns import ParseLimits, checked_names
-from mcp_server.stores.sources_reader import Brought, Listed, require_options
-from mcp_server.stores.sql_connections import Connections, Reading
-from mcp_server.stores.sql_guard import quoted
-from mcp_server.stores.sql_rows import Kind, StagedRows, declared_kinds, with_decimals, with_declared
+from mcp_server.stores.sources.columns import ParseLimits, checked_names
+from mcp_server.stores.sources.connections import Connections, Reading
+from mcp_server.stores.sources.reader import Brought, Listed, require_options
+from mcp_server.stores.sources.sql_guard import quoted
+from mcp_server.stores.sources.sql_rows import Kind, StagedRows, declared_kinds, with_decimals, with_declared
 
 _ADDRESS: Final = re.compile(r"(?is)sql://(?P<name>[^/?]+)(?:/(?P<table>.+)|\?query=(?P<query>.+))")
 _FORM: Final = "Write sql://CONNECTION/TABLE, sql://CONNECTION/SCHEMA.TABLE or sql://CONNECTION?query=SELECT …."
