@@ -21,6 +21,7 @@ from mcp_server.runtime.health import HealthChecker
 from mcp_server.runtime.jobs.inline import WorkRunner
 from mcp_server.runtime.jobs.queue import JobQueue
 from mcp_server.runtime.jobs.supervisor import WorkerSupervisor
+from mcp_server.services.cleaning import CleaningService
 from mcp_server.services.data import DataService
 from mcp_server.services.dependants import DatasetUsers
 from mcp_server.services.deployment import DeploymentService
@@ -82,6 +83,7 @@ class App:
     jobs: JobQueue
     work: WorkRunner
     data: DataService
+    cleaning: CleaningService
     validation: ValidationService
     training: TrainingService
     registry: RegistryService
@@ -98,7 +100,15 @@ class App:
 
     def job_methods(self) -> dict[str, Callable[..., Any]]:
         """Return the service method of every job tool: the method has the tool's name."""
-        services = (self.data, self.validation, self.training, self.registry, self.prediction, self.monitoring)
+        services = (
+            self.data,
+            self.cleaning,
+            self.validation,
+            self.training,
+            self.registry,
+            self.prediction,
+            self.monitoring,
+        )
         return _job_methods(self.job_kinds, services)
 
 
@@ -179,6 +189,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         queries=DatasetQueries(datasets, artifacts, settings.limits),
         users_of=DatasetUsers(models, alerts.policies, jobs.list_schedules),
     )
+    cleaning = CleaningService(datasets=datasets, artifacts=artifacts)
     training = TrainingService(
         datasets=datasets,
         models=models,
@@ -256,7 +267,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         is_known=partial(_is_kept, validation),
         takes_long=partial(_needs_great_expectations, validation),
     )
-    services = (data, validation, training, registry, prediction, monitoring)
+    services = (data, cleaning, validation, training, registry, prediction, monitoring)
     work = WorkRunner(jobs, _job_methods(job_kinds, services), short_work.is_short, clock)
 
     checker = HealthChecker(clock)
@@ -287,6 +298,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         jobs=jobs,
         work=work,
         data=data,
+        cleaning=cleaning,
         validation=validation,
         training=training,
         registry=registry,

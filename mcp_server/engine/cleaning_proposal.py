@@ -73,11 +73,6 @@ def propose(frame: pl.DataFrame | pl.LazyFrame, tick: Ticks | None = None) -> Pr
     return Proposal(steps, said)
 
 
-def propose_steps(frame: pl.DataFrame | pl.LazyFrame) -> list[Step]:
-    """Return the steps alone."""
-    return propose(frame).steps
-
-
 def _counts(table: Table, name: str) -> pl.DataFrame:
     values = table.lazy.select(pl.col(name).alias("value")).drop_nulls()
     return values.group_by("value").agg(pl.len().alias("count")).collect(engine="streaming")

@@ -1,4 +1,4 @@
-"""Data: sources brought in, datasets described, queried, made from others, cleaned, exported and deleted."""
+"""Data: sources brought in, datasets described, queried, made from others, exported and deleted."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,6 @@ import polars as pl
 
 from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, shown
 from mcp_server.results.data import (
-    CleaningResult,
     DatasetItem,
     DatasetPage,
     DatasetProfile,
@@ -22,7 +21,6 @@ from mcp_server.results.data import (
 from mcp_server.results.wording import counted
 from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import NoProgress, Progress
-from mcp_server.services.cleaning import CleaningService
 from mcp_server.services.data_profile import profile_of
 from mcp_server.services.data_wording import (
     ROOM,
@@ -76,7 +74,6 @@ class DataService:
         self._exports = exports
         self._queries = queries
         self._users_of = users_of
-        self._cleaning = CleaningService(datasets=datasets, artifacts=artifacts)
 
     # Bringing in ---------------------------------------------------------------------------------------------
 
@@ -260,37 +257,6 @@ class DataService:
         lineage = {"parents": [given[0].ref], "recipe": recipe, "notes": notes}
         version, created = self._store(name, frame, f"{recipe} of {given[0].ref}", lineage, caller)
         return written_result(version, created, f"Applied {recipe} as")
-
-    def clean_dataset(
-        self,
-        *,
-        caller: Caller,
-        dataset: str,
-        name: str,
-        steps: Literal["auto"] | Sequence[Mapping[str, Any]] = "auto",
-        options: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
-    ) -> CleaningResult:
-        """Apply cleaning steps, or a fitted plan, to a dataset and store the outcome as the next version of `name`.
-
-        Raises:
-            As `CleaningService.clean_dataset`.
-        """
-        return self._cleaning.clean_dataset(
-            caller=caller, dataset=dataset, name=name, steps=steps, options=options, progress=progress
-        )
-
-    def cleaning_journal(self, *, dataset: str) -> str:
-        """Return the head of a cleaned version's journal as JSON, as `CleaningService.journal_head`."""
-        return self._cleaning.journal_head(dataset)
-
-    def cleaning_journal_file(self, *, dataset: str) -> bytes:
-        """Return a cleaned version's whole journal as Parquet, as `CleaningService.journal_file`."""
-        return self._cleaning.journal_file(dataset)
-
-    def cleaning_plan(self, *, dataset: str) -> dict[str, Any]:
-        """Return a cleaned version's fitted plan, which `engine.cleaning.apply_plan` applies to other rows."""
-        return self._cleaning.plan(dataset)
 
     # Taking out ----------------------------------------------------------------------------------------------
 

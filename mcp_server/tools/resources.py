@@ -53,12 +53,12 @@ def read_dataset(ctx: Context[Any, Any], name: str) -> str:
 
 def read_cleaning_journal(ctx: Context[Any, Any], name: str) -> str:
     """Read what cleaning changed, cell by cell: the journal's first entries as JSON, and how many there are."""
-    return app_of(ctx).data.cleaning_journal(dataset=name)
+    return app_of(ctx).cleaning.journal_head(name)
 
 
 def read_cleaning_journal_file(ctx: Context[Any, Any], name: str) -> bytes:
     """Read a cleaning's whole journal as Parquet: step, action, row (of the input, from 0), column, before, after."""
-    return app_of(ctx).data.cleaning_journal_file(dataset=name)
+    return app_of(ctx).cleaning.journal_file(name)
 
 
 def read_suite(ctx: Context[Any, Any], name: str) -> str:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from mcp_server.engine.cleaning import clean
-from mcp_server.engine.cleaning_proposal import propose, propose_steps
+from mcp_server.engine.cleaning_proposal import propose
 from mcp_server.engine.type_inference import infer_types
 
 DAYS = [date(2020, 1, 1) + timedelta(days=i) for i in range(300)]
@@ -49,7 +49,7 @@ def test_everyday_trouble_is_mended_with_figures_for_reasons() -> None:
     assert after.columns == ["id", "team", "points", "when"]
     assert after["team"].to_list() == ["BOS", "LAL", None, "BOS"]
     assert after["when"].dtype == pl.Date
-    assert propose_steps(after) == []
+    assert propose(after).steps == []
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_everyday_trouble_is_mended_with_figures_for_reasons() -> None:
 )
 def test_text_that_reads_in_one_way_throughout_is_cast(values: list[str], options: dict[str, Any]) -> None:
     frame = column(values)
-    steps = propose_steps(frame)
+    steps = propose(frame).steps
     assert dict(steps[-1].options) == options
     assert steps[-1].reason is not None
     assert f"{len([v for v in values if v not in ('NA', '-')]):,} values" in steps[-1].reason
@@ -100,7 +100,7 @@ def test_text_that_reads_in_one_way_throughout_is_cast(values: list[str], option
     ],
 )
 def test_what_reads_in_two_ways_or_none_stays(values: list[str]) -> None:
-    assert propose_steps(column(values)) == []
+    assert propose(column(values)).steps == []
 
 
 def test_dates_in_two_formats_are_counted_and_not_guessed() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mcp_server.runtime.clock import ManualClock
+from mcp_server.services.cleaning import CleaningService
 from mcp_server.services.data import DataService
 from mcp_server.services.importing import Importing
 from mcp_server.services.nba_sources import NbaSources
@@ -25,6 +26,7 @@ class DataWorld:
     """The service, its stores, and the folder that sources lie in."""
 
     service: DataService
+    cleaning: CleaningService
     datasets: DatasetStore
     reports: ReportStore
     root: Path
@@ -60,4 +62,4 @@ def make_world(
         queries=DatasetQueries(datasets, artifacts, limits),
         users_of=lambda refs: list(users),
     )
-    return DataWorld(service, datasets, reports, root, users)
+    return DataWorld(service, CleaningService(datasets=datasets, artifacts=artifacts), datasets, reports, root, users)

@@ -60,13 +60,13 @@ def files_of(world: DataWorld, ref: str) -> list[Path]:
 
 
 def test_the_result_counts_and_the_journal_names_each_cell_and_row(world: DataWorld) -> None:
-    result = world.service.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=STEPS)
+    result = world.cleaning.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=STEPS)
     found = [(c.step, c.column, c.cells_changed, c.rows_removed) for c in result.changes]
     assert found == [(0, "team", 1, 0), (1, "points", 1, 0), (2, None, 0, 1)]
     assert result.changes[1].detail == "mean: 102.5"
     assert (result.journal_uri, result.journal_entries) == ("dataset://clean@1/journal", 3)
     assert not result.journal_truncated
-    head = json.loads(world.service.cleaning_journal(dataset="clean"))
+    head = json.loads(world.cleaning.journal_head("clean"))
     assert (head["dataset"], head["input"], head["changes"], head["entries"]) == ("clean@1", "train@1", 3, 3)
     assert (head["columns"], head["cut"]) == (list(JOURNAL_SCHEMA), False)
     assert head["rows"] == [
@@ -74,24 +74,24 @@ def test_the_result_counts_and_the_journal_names_each_cell_and_row(world: DataWo
         [1, "impute", 1, "points", None, "102.5"],
         [2, "drop_duplicates", 4, None, "equals row 3", None],
     ]
-    whole = pl.read_parquet(io.BytesIO(world.service.cleaning_journal_file(dataset="clean@1")))
+    whole = pl.read_parquet(io.BytesIO(world.cleaning.journal_file("clean@1")))
     assert [list(row) for row in whole.rows()] == head["rows"]
 
 
 def test_a_plan_gives_another_dataset_the_first_ones_values(world: DataWorld) -> None:
-    world.service.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=STEPS)
+    world.cleaning.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=STEPS)
     options = {"apply_plan": "clean"}
-    result = world.service.clean_dataset(caller=ANNA, dataset="test", name="clean-test", options=options)
+    result = world.cleaning.clean_dataset(caller=ANNA, dataset="test", name="clean-test", options=options)
     assert world.datasets.read("clean-test").rows() == [("MIA", 102.5, 9), (None, 7.0, 9)]
     assert result.lineage.parents == ["test@1"]
     assert result.lineage.plan_of == "clean@1"
     assert [step.action for step in result.steps] == ["trim", "impute", "drop_duplicates"]
-    auto = world.service.clean_dataset(caller=ANNA, dataset="train", name="auto")
+    auto = world.cleaning.clean_dataset(caller=ANNA, dataset="train", name="auto")
     assert all(step.reason for step in auto.steps)
-    by_auto = world.service.clean_dataset(caller=ANNA, dataset="test", name="by-auto", options={"apply_plan": "auto"})
+    by_auto = world.cleaning.clean_dataset(caller=ANNA, dataset="test", name="by-auto", options={"apply_plan": "auto"})
     assert [step.action for step in by_auto.steps] == [step.action for step in auto.steps]
     assert not any(step.reason for step in by_auto.steps)  # they quote figures of the first table
-    again, _ = apply_plan(TEST, world.service.cleaning_plan(dataset="clean-test"))
+    again, _ = apply_plan(TEST, world.cleaning.plan("clean-test"))
     assert again.rows() == world.datasets.read("clean-test").rows()
 
 
@@ -116,19 +116,19 @@ def test_a_plan_gives_another_dataset_the_first_ones_values(world: DataWorld) ->
 def test_what_cannot_be_done_is_refused_and_leaves_nothing(
     world: DataWorld, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    world.service.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=STEPS)
+    world.cleaning.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=STEPS)
     odd = pl.DataFrame({"points": [1.0], "id": [1]})
     folder = world.datasets.write("odd", odd, source="a test", lineage={}, caller=ANNA).path.parents[1]
     before = stored_in(folder)
     with pytest.raises(error, match=message):
-        world.service.clean_dataset(caller=ANNA, **{"dataset": "test", "name": "new"} | arguments)
+        world.cleaning.clean_dataset(caller=ANNA, **{"dataset": "test", "name": "new"} | arguments)
     assert "new" not in world.datasets.names()
     assert stored_in(folder) == before
 
 
 def test_journal_and_plan_go_with_their_dataset_unless_another_has_the_same(world: DataWorld) -> None:
     for name in ("clean", "twin"):
-        world.service.clean_dataset(caller=ANNA, dataset="train", name=name, steps=STEPS)
+        world.cleaning.clean_dataset(caller=ANNA, dataset="train", name=name, steps=STEPS)
     files = files_of(world, "clean")
     assert files == files_of(world, "twin")
     world.service.delete_dataset(caller=ANNA, dataset="clean")
@@ -138,28 +138,28 @@ def test_journal_and_plan_go_with_their_dataset_unless_another_has_the_same(worl
 
 
 def test_equal_content_makes_no_version_and_leaves_no_file(world: DataWorld) -> None:
-    first = world.service.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=STEPS)
+    first = world.cleaning.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=STEPS)
     folder = world.datasets.resolve("clean").path.parents[1]
     before = stored_in(folder)
-    again = world.service.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=STEPS)
+    again = world.cleaning.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=STEPS)
     assert (again.created, again.version, again.journal_uri) == (False, 1, first.journal_uri)
     other = [*STEPS, {"action": "trim"}]
-    third = world.service.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=other)
+    third = world.cleaning.clean_dataset(caller=ANNA, dataset="train", name="clean", steps=other)
     assert (third.created, [w.code for w in third.warnings]) == (False, ["nothing_stored"])
     assert stored_in(folder) == before
 
 
 def test_a_dataset_that_was_not_cleaned_has_no_journal(world: DataWorld) -> None:
     with pytest.raises(FailedPreconditionError, match="train@1 has no journal"):
-        world.service.cleaning_journal(dataset="train")
+        world.cleaning.journal_head("train")
 
 
 def test_many_batches_store_what_one_does(world: DataWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = world.service.clean_dataset(caller=ANNA, dataset="train", name="whole", steps=STEPS)
+    whole = world.cleaning.clean_dataset(caller=ANNA, dataset="train", name="whole", steps=STEPS)
     monkeypatch.setattr(cleaning_table, "_CELLS_IN_MEMORY", 0)
     monkeypatch.setattr(cleaning_table, "_FEWEST_ROWS", 2)
     monkeypatch.setattr(cleaning_table, "_CELLS_IN_BATCH", 6)
-    parts = world.service.clean_dataset(caller=ANNA, dataset="train", name="parts", steps=STEPS)
+    parts = world.cleaning.clean_dataset(caller=ANNA, dataset="train", name="parts", steps=STEPS)
     assert parts.content_hash == whole.content_hash
     assert parts.changes == whole.changes
 
@@ -183,7 +183,7 @@ def test_a_cancelled_cleaning_leaves_nothing(world: DataWorld) -> None:
     folder = world.datasets.resolve("train").path.parents[1]
     before = stored_in(folder)
     with pytest.raises(CancelledError):
-        world.service.clean_dataset(caller=ANNA, dataset="train", name="new", steps=STEPS, progress=Cancelled())
+        world.cleaning.clean_dataset(caller=ANNA, dataset="train", name="new", steps=STEPS, progress=Cancelled())
     assert world.datasets.names() == ["test", "train"]
     assert stored_in(folder) == before
 
@@ -191,8 +191,8 @@ def test_a_cancelled_cleaning_leaves_nothing(world: DataWorld) -> None:
 def test_a_wide_dataset_gives_a_result_that_stays_small(world: DataWorld) -> None:
     wide = pl.DataFrame({f"column_with_a_long_name_{i}": [f" value {i}", None, "NULL"] for i in range(150)})
     world.datasets.write("wide", wide, source="a test", lineage={}, caller=ANNA)
-    result = world.service.clean_dataset(caller=ANNA, dataset="wide", name="clean-wide")
+    result = world.cleaning.clean_dataset(caller=ANNA, dataset="wide", name="clean-wide")
     assert len(result.model_dump_json()) < 16_000
     assert result.total_changes >= 300
     assert sum(change.cells_changed for change in result.changes) <= 450
-    assert len(world.service.cleaning_journal(dataset="clean-wide")) < 16_000
+    assert len(world.cleaning.journal_head("clean-wide")) < 16_000

@@ -194,7 +194,7 @@ def test_cleaning_by_steps_says_what_each_changed(games: DataWorld) -> None:
         {"action": "replace", "columns": ["team"], "options": {"values": {"NULL": None}}},
         {"action": "impute", "columns": ["points"], "options": {"method": "median"}},
     ]
-    result = games.service.clean_dataset(caller=ANNA, dataset="games", name="clean", steps=steps)
+    result = games.cleaning.clean_dataset(caller=ANNA, dataset="games", name="clean", steps=steps)
     assert [(c.step, c.column, c.cells_changed) for c in result.changes] == [(0, "team", 1), (1, "points", 1)]
     assert [step.action for step in result.steps] == ["replace", "impute"]
     assert result.lineage.parents == ["games@1"]
@@ -202,18 +202,18 @@ def test_cleaning_by_steps_says_what_each_changed(games: DataWorld) -> None:
 
 
 def test_automatic_cleaning_gives_reasons_and_fills_nothing(games: DataWorld) -> None:
-    result = games.service.clean_dataset(caller=ANNA, dataset="games", name="clean")
+    result = games.cleaning.clean_dataset(caller=ANNA, dataset="games", name="clean")
     assert [(step.action, step.columns) for step in result.steps] == [("replace", ["team"])]
     assert result.steps[0].reason == "1 of 3 values are words for missing: 'NULL' 1."
     assert [warning.code for warning in result.warnings] == ["missing_left"]
-    again = games.service.clean_dataset(caller=ANNA, dataset="clean", name="clean")
+    again = games.cleaning.clean_dataset(caller=ANNA, dataset="clean", name="clean")
     assert (again.created, again.steps, again.changes) == (False, [], [])
 
 
 @pytest.mark.parametrize("steps", [[{"columns": ["a"]}], [{"action": "trim", "colums": ["a"]}], "automatic", [1]])
 def test_steps_in_a_wrong_form_are_refused(games: DataWorld, steps: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="steps cannot be used"):
-        games.service.clean_dataset(caller=ANNA, dataset="games", name="clean", steps=steps)
+        games.cleaning.clean_dataset(caller=ANNA, dataset="games", name="clean", steps=steps)
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet", "jsonl"])
@@ -280,7 +280,7 @@ def test_a_report_is_read_whole_or_by_section(games: DataWorld) -> None:
 
 
 def test_what_others_depend_on_is_not_deleted(games: DataWorld) -> None:
-    games.service.clean_dataset(caller=ANNA, dataset="games", name="clean")
+    games.cleaning.clean_dataset(caller=ANNA, dataset="games", name="clean")
     with pytest.raises(FailedPreconditionError, match="dataset clean@1"):
         games.service.delete_dataset(caller=ANNA, dataset="games")
     assert games.service.delete_dataset(caller=ANNA, dataset="clean@1").deleted == ["clean@1"]

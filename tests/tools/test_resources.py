@@ -80,7 +80,7 @@ async def test_a_viewer_reads_reports_and_their_pictures(server_of: ServerOf, re
 async def test_a_viewer_reads_what_cleaning_changed(server_of: ServerOf, app, era):
     frame = pl.DataFrame({"team": [" BOS", "LAL"]})
     app.datasets.write("teams", frame, source="a test", lineage={}, caller=SYSTEM)
-    result = app.data.clean_dataset(caller=SYSTEM, dataset="teams", name="teams-clean", steps=[{"action": "trim"}])
+    result = app.cleaning.clean_dataset(caller=SYSTEM, dataset="teams", name="teams-clean", steps=[{"action": "trim"}])
     head = json.loads((await read(server_of(role="viewer"), result.journal_uri, era)).text)
     assert head["rows"] == [[0, "trim", 0, "team", " BOS", "BOS"]]
     whole = await read(server_of(role="viewer"), f"{result.journal_uri}/parquet", era)
