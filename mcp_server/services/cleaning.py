@@ -22,8 +22,8 @@ from mcp_server.stores.parquet import full_disk_explained, write_parquet
 from mcp_server.stores.query_values import plain_values
 
 if TYPE_CHECKING:
-    from mcp_server.engine.cleaning import Cleaning
-    from mcp_server.engine.cleaning_steps import Step
+    from mcp_server.engine.cleaning.plan import Cleaning
+    from mcp_server.engine.cleaning.steps import Step
 
 _OPTIONS = ("apply_plan",)
 _HEAD_ENTRIES = 200
@@ -86,7 +86,7 @@ class CleaningService:
         self, frame: pl.LazyFrame, steps: object, plan_of: str | None, progress: Progress
     ) -> "tuple[Cleaning, list[Finding]]":
         """Return the cleaning that was asked for, about to run, and what "auto" leaves as it is."""
-        from mcp_server.engine.cleaning import Plan, fit, prepare
+        from mcp_server.engine.cleaning.plan import Plan, fit, prepare
 
         highest = 0.0
 
@@ -99,13 +99,13 @@ class CleaningService:
             return prepare(frame, Plan.from_document(self.plan(plan_of)), tick=tick), []
         if steps != "auto":
             return fit(frame, _engine_steps(steps), tick=tick), []
-        from mcp_server.engine.cleaning_proposal import propose
+        from mcp_server.engine.cleaning.proposal import propose
 
         proposal = propose(frame, lambda share, words: progress(0.02 + 0.2 * share, words))
         return fit(frame, proposal.steps, tick=tick), list(proposal.findings)
 
     def plan(self, ref: str) -> dict[str, Any]:
-        """Return the fitted plan that made a version, as `engine.cleaning.apply_plan` takes it.
+        """Return the fitted plan that made a version, as `engine.cleaning.plan.apply_plan` takes it.
 
         Raises:
             NotFoundError: no such dataset.
@@ -240,7 +240,7 @@ def _plan_reference(steps: object, options: Mapping[str, Any]) -> str | None:
 
 
 def _engine_steps(steps: object) -> "list[Step]":
-    from mcp_server.engine.cleaning_steps import Step
+    from mcp_server.engine.cleaning.steps import Step
 
     try:
         parsed = _STEPS.validate_python(steps)

@@ -11,8 +11,8 @@ from mcp_server.stores.datasets import DatasetVersion
 from mcp_server.stores.query_values import visible_text
 
 if TYPE_CHECKING:
-    from mcp_server.engine.cleaning import Cleaning
-    from mcp_server.engine.cleaning_steps import Change, Step
+    from mcp_server.engine.cleaning.plan import Cleaning
+    from mcp_server.engine.cleaning.steps import Change, Step
 
 _MOST_CHANGES = (60, 40, 20, 10)
 _SHOWN_COLUMNS = 50

@@ -6,7 +6,7 @@ from typing import Any
 
 from mcp_server.engine.charts import Bars, Histogram
 from mcp_server.engine.plain_text import percent_words, plain_text
-from mcp_server.engine.profiling_columns import ColumnProfile
+from mcp_server.engine.profiling.columns import ColumnProfile
 from mcp_server.stores.parquet import dtype_name
 from mcp_server.stores.query_values import plain_value, visible_text
 

@@ -10,7 +10,7 @@ from mcp_server.runtime.progress import Progress
 from mcp_server.stores.datasets import DatasetVersion
 
 if TYPE_CHECKING:
-    from mcp_server.engine.profiling import Profile
+    from mcp_server.engine.profiling.profile import Profile
 
 _CELLS_IN_MEMORY: Final = 25_000_000  # about half a gigabyte
 _SHARE: Final = 0.9  # of the progress; the report is the rest
@@ -23,7 +23,7 @@ def profile_of(version: DatasetVersion, columns: Sequence[str] | None, progress:
         FailedPreconditionError: its file is damaged.
         CancelledError: the job was cancelled.
     """
-    from mcp_server.engine.profiling import profile
+    from mcp_server.engine.profiling.profile import profile
 
     lazy = pl.scan_parquet(version.path)
     small = version.rows * len(version.columns) <= _CELLS_IN_MEMORY

@@ -7,9 +7,9 @@ from typing import Any
 
 from mcp_server.engine.charts import Bars, Heatmap, Histogram, Panels
 from mcp_server.engine.findings import Finding
-from mcp_server.engine.profiling import Profile
-from mcp_server.engine.profiling_columns import ColumnProfile
-from mcp_server.engine.profiling_warnings import Severity, severity
+from mcp_server.engine.profiling.columns import ColumnProfile
+from mcp_server.engine.profiling.profile import Profile
+from mcp_server.engine.profiling.warnings import Severity, severity
 from mcp_server.engine.reports import Mark, Reference, Report, Section, Share, Table
 from mcp_server.errors import shown
 from mcp_server.services.column_report import column_chart, column_facts, rounded

@@ -24,8 +24,8 @@ from mcp_server.stores.parquet import dtype_name
 from mcp_server.stores.query_values import plain_value, visible_text
 
 if TYPE_CHECKING:
-    from mcp_server.engine.profiling import Profile
-    from mcp_server.engine.profiling_columns import ColumnProfile as EngineColumn
+    from mcp_server.engine.profiling.columns import ColumnProfile as EngineColumn
+    from mcp_server.engine.profiling.profile import Profile
 
 Detail = Literal["summary", "full"]
 RecordT = TypeVar("RecordT", bound=Record)

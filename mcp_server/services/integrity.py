@@ -5,12 +5,12 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from mcp_server.engine.integrity import TableRule, check_integrity
-from mcp_server.engine.integrity_copies import NearDuplicates
-from mcp_server.engine.integrity_keys import Dependency, Reference
-from mcp_server.engine.integrity_rows import Comparison, RowRule
-from mcp_server.engine.integrity_sequences import Gaps, Order
-from mcp_server.engine.integrity_table import Finding, Table, argument
+from mcp_server.engine.integrity.checks import TableRule, check_integrity
+from mcp_server.engine.integrity.copies import NearDuplicates
+from mcp_server.engine.integrity.keys import Dependency, Reference
+from mcp_server.engine.integrity.rows import Comparison, RowRule
+from mcp_server.engine.integrity.sequences import Gaps, Order
+from mcp_server.engine.integrity.table import Finding, Table, argument
 from mcp_server.errors import InvalidArgumentError, shown
 from mcp_server.results.validation import (
     ForeignKey,

@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mcp_server.engine import cleaning_table
-from mcp_server.engine.cleaning import apply_plan
-from mcp_server.engine.cleaning_journal import JOURNAL_SCHEMA
+from mcp_server.engine.cleaning import table as cleaning_table
+from mcp_server.engine.cleaning.journal import JOURNAL_SCHEMA
+from mcp_server.engine.cleaning.plan import apply_plan
 from mcp_server.errors import (
     CancelledError,
     FailedPreconditionError,
