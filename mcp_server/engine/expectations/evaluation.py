@@ -15,7 +15,7 @@ from mcp_server.engine.expectations.conditions import columns_of
 from mcp_server.engine.expectations.literals import CannotEvaluateError, plain
 from mcp_server.engine.expectations.record_checks import pair_check, record_check
 from mcp_server.engine.expectations.suite import Expectation
-from mcp_server.engine.expectations.value_checks import SEES_GAPS, value_check
+from mcp_server.engine.expectations.value_checks import SEES_GAPS, TYPE_CHECKS, value_check
 from mcp_server.errors import FailedPreconditionError
 
 _TRANSLATORS: Final = {
@@ -75,8 +75,11 @@ def _with_empty_columns(source: Source, judged: tuple[Evaluated, ...]) -> tuple[
     """Judge again what a column's type did not allow, where the column has no values: no value is of no type.
 
     A file's column without values comes as text here and as numbers in pandas, where every expectation can look at it.
+    Checks of the type itself know that already (see `_gaps`).
     """
-    refused = [index for index, each in enumerate(judged) if each.outcome.message]
+    refused = [
+        index for index, each in enumerate(judged) if each.outcome.message and each.expectation.type not in TYPE_CHECKS
+    ]
     named = {name for index in refused for name in _named(judged[index].expectation) if name in source.schema}
     empty = [
         name for name in sorted(named) if source.table.select(pl.col(name).drop_nulls().head(1)).collect().is_empty()

@@ -43,7 +43,7 @@ def value_check(name: str, arguments: Arguments, domain: Domain, position: int) 
     """
     column = arguments["column"]
     dtype = domain.dtype(column)
-    if name in _TYPE_CHECKS:
+    if name in TYPE_CHECKS:
         return _type_check(dtype, arguments, has_gaps=column in domain.gaps)
     if name == "expect_column_values_to_not_be_null":
         return _missing_check(domain.within(pl.col(column).is_null()), arguments, domain, position)
@@ -159,7 +159,7 @@ def _z_score_check(dtype: pl.DataType, arguments: Arguments, domain: Domain, pos
     )
 
 
-_TYPE_CHECKS: Final = {"expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list"}
+TYPE_CHECKS: Final = {"expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list"}
 
 
 _TEXT_CHECKS: Final = {
@@ -170,7 +170,7 @@ _TEXT_CHECKS: Final = {
     "expect_column_value_lengths_to_be_between",
     "expect_column_value_lengths_to_equal",
 }
-SEES_GAPS: Final = _TYPE_CHECKS | _TEXT_CHECKS
+SEES_GAPS: Final = TYPE_CHECKS | _TEXT_CHECKS
 """Expectations whose outcome depends on how pandas holds a column with missing values."""
 
 
