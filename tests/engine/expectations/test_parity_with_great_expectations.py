@@ -39,8 +39,13 @@ def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         yield
 
 
+_NOTHING_TO_COMPARE = "Invalid comparison between dtype=str and ndarray"
+
+
 def _same(native: Outcome, theirs: Outcome) -> None:
     """Compare all that both give; the native engine also names what a set lacks."""
+    if theirs.message == _NOTHING_TO_COMPARE and native.element_count == native.missing_count:
+        return  # pandas cannot compare text with a column that has no value at all; there is nothing to judge
     if theirs.message:
         assert not native.success, theirs.message
         return
