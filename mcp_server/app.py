@@ -30,6 +30,7 @@ from mcp_server.services.importing import Importing
 from mcp_server.services.monitoring import MonitoringService
 from mcp_server.services.monitoring_parts import MonitoringParts
 from mcp_server.services.nba_sources import NbaSources
+from mcp_server.services.notifying import Notifier
 from mcp_server.services.prediction import PredictionService
 from mcp_server.services.probes import add_probes
 from mcp_server.services.registry import RegistryService
@@ -50,6 +51,7 @@ from mcp_server.stores.endpoints import EndpointStore
 from mcp_server.stores.exports import Exports
 from mcp_server.stores.job_records import JobRecords
 from mcp_server.stores.models import ModelRegistry
+from mcp_server.stores.notifications import NotificationStore
 from mcp_server.stores.predictions import PredictionStore
 from mcp_server.stores.queries import DatasetQueries
 from mcp_server.stores.reports import ReportStore
@@ -61,6 +63,7 @@ from mcp_server.stores.sources.reader import SourceReader
 from mcp_server.stores.sources.s3 import S3Sources
 from mcp_server.stores.sources.sql import SqlSources
 from mcp_server.stores.sources.web import WebSources
+from mcp_server.stores.studies import StudyStore
 from mcp_server.stores.suites import SuiteStore
 
 logger = structlog.get_logger(__name__)
@@ -172,7 +175,9 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         database=database, artifacts=artifacts, clock=clock, settings=settings.mlflow, data_dir=settings.data_dir
     )
     records = JobRecords(database, clock)
-    jobs = JobQueue(settings, records, job_kinds)
+    studies = StudyStore(database, settings.data_dir)
+    stack.callback(studies.close)
+    jobs = JobQueue(settings, records, job_kinds, findings=lambda job_id: training.findings(job_id))
     stack.callback(jobs.close)
 
     alerts = AlertStore(database, clock)
@@ -195,6 +200,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         models=models,
         reports=reports,
         artifacts=artifacts,
+        studies=studies,
         clock=clock,
         limits=settings.limits,
         check_suite=validation.passes,
@@ -244,6 +250,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
             predictions=predictions,
             reports=reports,
             alerts=alerts,
+            notifier=Notifier(NotificationStore(database, clock), settings.alerts, clock),
             audit=audit,
             jobs=jobs,
             clock=clock,

@@ -170,6 +170,27 @@ class MonitoringSettings(Part):
     min_rows: NonNegativeInt = Field(default=50, description="Fewest rows a drift check judges.")
 
 
+class AlertSettings(Part):
+    """Where alerts are told beside the log."""
+
+    channels: tuple[Literal["log", "webhook", "email"], ...] = Field(
+        default=("log",), description="JSON list: where alerts that no rule makes (a failed rollout) are told."
+    )
+    webhook_url: SecretStr | None = Field(default=None, description="Gets every alert of channel webhook by POST.")
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Signs them (Standard Webhooks); whsec_ and base64, or any text."
+    )
+    smtp_host: str = Field(default="", description="Mail server of channel email.")
+    smtp_port: PositiveInt = Field(default=587, description="Its port.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(default="starttls", description="starttls, tls or none.")
+    smtp_user: str = Field(default="", description="Empty: no login.")
+    smtp_password: SecretStr | None = Field(default=None, description="Of that user.")
+    email_from: str = Field(default="", description="Sender.")
+    email_to: tuple[str, ...] = Field(default=(), description="JSON list of recipients.")
+    timeout_s: PositiveFloat = Field(default=10.0, description="Longest wait for a receiver.")
+    poll_s: PositiveFloat = Field(default=1.0, description="Pause between two looks at the messages that wait.")
+
+
 class Settings(BaseSettings):
     """All settings of a process."""
 
@@ -202,6 +223,7 @@ class Settings(BaseSettings):
     prediction_log: PredictionLogSettings = PredictionLogSettings()
     cache: CacheSettings = CacheSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @property
     def database_url(self) -> str:

@@ -9,6 +9,7 @@ import structlog
 from filelock import FileLock, Timeout
 
 from mcp_server.app import App, open_app
+from mcp_server.errors import LifecycleError
 from mcp_server.logs import configure_logs
 from mcp_server.runtime.jobs.supervisor import worker_lock
 from mcp_server.runtime.jobs.worker import Worker
@@ -69,7 +70,20 @@ def _run(app: App, settings: Settings, stop: threading.Event) -> None:
         app.job_records,
         is_paused=app.monitoring.is_paused,
     )
+    sender = threading.Thread(target=_send_notifications, args=(app, settings, stop), name="notifications", daemon=True)
+    sender.start()
     worker.run(workflows, stop)
+    sender.join(timeout=settings.alerts.timeout_s)
+
+
+def _send_notifications(app: App, settings: Settings, stop: threading.Event) -> None:
+    while not stop.wait(settings.alerts.poll_s):
+        try:
+            app.monitoring.deliver_notifications()
+        except LifecycleError as failure:  # the messages wait in the database, which comes back
+            logger.warning("notifications_not_sent", message=failure.message)
+        except Exception:  # why: a message that cannot be sent for a bug must not end the sending of all others
+            logger.exception("notification_failed")
 
 
 def _take(lock: FileLock, stop: threading.Event, *, waits: bool, alone: bool) -> bool:

@@ -38,7 +38,7 @@ class PostgresCluster:
         return f"postgresql://postgres@127.0.0.1:{self._port}/{database}"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -82,7 +82,7 @@ def _serve(binaries: Path, state: Path, user: str | None) -> Iterator[PostgresCl
     def run(*command: str | Path) -> None:
         subprocess.run(command, user=user, check=True, cwd=state, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    data, port = state / "data", _free_port()
+    data, port = state / "data", free_port()
     run(
         binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--no-locale"
     )

@@ -47,7 +47,7 @@ class TlsServer:
 @contextmanager
 def run_tls_server(folder: Path, *names: str) -> Iterator[TlsServer]:
     """Serve https on a free port of the loopback, with a certificate for `names` (hosts or IP addresses)."""
-    ca_file, certificate = _make_certificates(folder, names)
+    ca_file, certificate = make_certificates(folder, names)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
@@ -126,7 +126,7 @@ def run_counting_listener(*, hold: bool = False) -> Iterator[CountingListener]:
                 thread.join()
 
 
-def _make_certificates(folder: Path, names: tuple[str, ...]) -> tuple[Path, Path]:
+def make_certificates(folder: Path, names: tuple[str, ...]) -> tuple[Path, Path]:
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("Test authority", authority_key.public_key(), "Test authority", authority_key, ())
     key = ec.generate_private_key(ec.SECP256R1())

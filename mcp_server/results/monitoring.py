@@ -272,6 +272,16 @@ class ActionTaken(Record):
     job_id: str | None = None
 
 
+class Notification(Record):
+    """One message about an alert's change of state; the log is not told of here."""
+
+    channel: str
+    state: str
+    status: Literal["waiting", "delivered", "given_up"]
+    attempts: int
+    error: str | None = None
+
+
 class Alert(Record):
     """One alert: it fires once and is resolved once."""
 
@@ -286,6 +296,7 @@ class Alert(Record):
     resolved_at: AwareDatetime | None = None
     acknowledgement: Acknowledgement | None = None
     actions: list[ActionTaken] = Field(default_factory=list)
+    notifications: list[Notification] = Field(default_factory=list)
 
 
 class AlertPage(Page[Alert]):

@@ -1,14 +1,14 @@
 """Alert rules: saved, evaluated, and what follows when one fires."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
 import structlog
 
-from mcp_server.errors import FailedPreconditionError, LifecycleError, shown
+from mcp_server.errors import LifecycleError
 from mcp_server.results.monitoring import (
     ActionTaken,
     Alert,
@@ -30,7 +30,6 @@ from mcp_server.stores.alerts import AlertRow, RuleRow, cursor_of
 
 logger = structlog.get_logger(__name__)
 
-SUPPORTED_CHANNELS = ("log",)
 RULE_ROLE: Role = "ml_engineer"
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -74,7 +73,7 @@ class Alerting:
         require_signal(wanted.signal, model.task)
         duration(wanted.for_, "for")
         self._parts.bounds(wanted.window)
-        _require_channels(channels)
+        self._parts.notifier.require(channels)
         document = {
             "condition": wanted.model_dump(mode="json", by_alias=True),
             "severity": severity,
@@ -101,7 +100,7 @@ class Alerting:
     def list_alerts(self, *, endpoint: str | None, state: str | None, limit: int, cursor: str | None) -> AlertPage:
         """Return one page of alerts, the newest first."""
         rows, next_cursor = self._parts.alerts.page(endpoint=endpoint, state=state, limit=limit, cursor=cursor)
-        items = [alert_record(row) for row in rows]
+        items = self._with_notifications(rows)
         n_items = n_that_fit(items)
         if n_items < len(items):
             items, next_cursor = items[:n_items], cursor_of(rows[n_items - 1])
@@ -116,14 +115,18 @@ class Alerting:
 
     def acknowledge(self, *, caller: Caller, alert_id: str, note: str | None) -> AlertResult:
         """Mark a firing alert as seen; it is resolved when its condition is."""
-        row, changed = self._parts.alerts.acknowledge(alert_id, note, caller)
+        known = self._parts.alerts.alert(alert_id)
+        channels = [] if known is None else self._channels_of(known)
+        row, changed = self._parts.alerts.acknowledge(alert_id, note, caller, _sent(channels))
         if changed:
-            self._notify(row, self._channels_of(row), "acknowledged")
+            self._log(row, channels, "acknowledged")
         said = "is acknowledged" if changed else "was acknowledged before"
-        if self._rule_of(row) is None and self._parts.alerts.resolve(alert_id):  # nothing else would ever end it
+        if self._rule_of(row) is None and self._parts.alerts.resolve(alert_id, _sent(channels)):
+            # Nothing else would ever end it.
             said += ", and with that resolved: no rule watches what it tells of"
             row = replace(row, state="resolved", resolved_at=self._parts.clock.now())
-        return AlertResult(summary=f"Alert {alert_id} of {row.rule} {said}.", alert=alert_record(row))
+        (record,) = self._with_notifications([row])
+        return AlertResult(summary=f"Alert {alert_id} of {row.rule} {said}.", alert=record)
 
     def raise_alert(
         self, *, endpoint: str, severity: str, message: str, value: float | None, rule: str, action: str | None = None
@@ -136,16 +139,17 @@ class Alerting:
             rule: what it is called in list_alerts.
             action: what was done about it already, in words.
         """
+        channels = list(self._parts.notifier.default_channels)
         older = self._parts.alerts.open_alert(rule, endpoint)
         if older is not None and older.message != message:
-            self._parts.alerts.resolve(older.alert_id)
+            self._parts.alerts.resolve(older.alert_id, _sent(channels))
         row, made = self._parts.alerts.fire(
-            rule=rule, endpoint=endpoint, severity=severity, value=value, message=message
+            rule=rule, endpoint=endpoint, severity=severity, value=value, message=message, channels=_sent(channels)
         )
         if made and action is not None:
             self._record(row, ActionTaken(action=action, state="done", message=message, at=self._parts.clock.now()))
         if made:
-            self._notify(row, list(SUPPORTED_CHANNELS), "firing")
+            self._log(row, channels, "firing")
         return alert_record(row)
 
     def pause(self, *, caller: Caller, endpoint: str, span: str, reason: str | None) -> PauseResult:
@@ -223,9 +227,10 @@ class Alerting:
             severity=row.rule["severity"],
             value=reading.value,
             message=_message(row, condition, reading, since),
+            channels=_sent(row.rule["channels"]),
         )
         if made:
-            self._notify(alert, row.rule["channels"], "firing")
+            self._log(alert, row.rule["channels"], "firing")
         if row.rule["action"] != "none" and not alert.actions:  # also when the evaluator that fired it died before
             self._act(row, alert)
             alert = self._parts.alerts.open_alert(row.name, row.endpoint) or alert
@@ -233,9 +238,9 @@ class Alerting:
 
     def _resolve(self, row: RuleRow) -> list[Alert]:
         alert = self._parts.alerts.open_alert(row.name, row.endpoint)
-        if alert is None or not self._parts.alerts.resolve(alert.alert_id):
+        if alert is None or not self._parts.alerts.resolve(alert.alert_id, _sent(row.rule["channels"])):
             return []
-        self._notify(alert, row.rule["channels"], "resolved")
+        self._log(alert, row.rule["channels"], "resolved")
         return [alert_record(alert).model_copy(update={"state": "resolved", "resolved_at": self._parts.clock.now()})]
 
     # Actions -------------------------------------------------------------------------------------------------------
@@ -276,9 +281,13 @@ class Alerting:
 
     def _channels_of(self, alert: AlertRow) -> list[str]:
         rule = self._rule_of(alert)
-        return list(SUPPORTED_CHANNELS) if rule is None else list(rule.rule["channels"])
+        return list(self._parts.notifier.default_channels) if rule is None else list(rule.rule["channels"])
 
-    def _notify(self, alert: AlertRow, channels: list[str], state: str) -> None:
+    def _with_notifications(self, rows: Sequence[AlertRow]) -> list[Alert]:
+        told = self._parts.notifier.told([row.alert_id for row in rows])
+        return [alert_record(row).model_copy(update={"notifications": told.get(row.alert_id, [])}) for row in rows]
+
+    def _log(self, alert: AlertRow, channels: Sequence[str], state: str) -> None:
         if "log" not in channels:
             return
         logger.warning(
@@ -312,13 +321,9 @@ def alert_record(row: AlertRow) -> Alert:
     return Alert.model_validate(asdict(row))
 
 
-def _require_channels(channels: list[str]) -> None:
-    later = [channel for channel in channels if channel not in SUPPORTED_CHANNELS]
-    if later:
-        raise FailedPreconditionError(
-            f"channel {shown(later[0])} is not supported yet.",
-            hint="supported today: log. list_alerts shows every alert as well.",
-        )
+def _sent(channels: Iterable[str]) -> list[str]:
+    """Return the channels whose messages are sent; the log is written at once."""
+    return [channel for channel in channels if channel != "log"]
 
 
 def _wording(condition: AlertCondition) -> str:

@@ -119,7 +119,7 @@ class MonitoringService:
             InvalidArgumentError: a signal, window or duration that is none.
             NotFoundError: no such endpoint.
             AlreadyExistsError: a rule of another endpoint has this name.
-            FailedPreconditionError: a channel that is not supported.
+            FailedPreconditionError: a channel that is not set up.
         """
         return self._alerting.save_rule(
             caller=caller,
@@ -149,6 +149,14 @@ class MonitoringService:
             FailedPreconditionError: it is resolved.
         """
         return self._alerting.acknowledge(caller=caller, alert_id=alert_id, note=note)
+
+    def deliver_notifications(self) -> int:
+        """Send the messages about alerts that are due; return how many arrived.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        return self._parts.notifier.deliver_due()
 
     def raise_alert(
         self,

@@ -11,6 +11,7 @@ import polars as pl
 from mcp_server.errors import InvalidArgumentError, shown
 from mcp_server.runtime.clock import Clock
 from mcp_server.runtime.identity import Caller
+from mcp_server.services.notifying import Notifier
 from mcp_server.settings import MonitoringSettings, Role
 from mcp_server.stores.alerts import AlertStore
 from mcp_server.stores.audit import AuditLog
@@ -65,6 +66,7 @@ class MonitoringParts:
     predictions: Predictions
     reports: ReportStore
     alerts: AlertStore
+    notifier: Notifier
     audit: AuditLog
     jobs: Jobs
     clock: Clock

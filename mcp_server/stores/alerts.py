@@ -7,7 +7,7 @@ is told so, which is why each change is notified once.
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from mcp_server.errors import AlreadyExistsError, FailedPreconditionError, Inval
 from mcp_server.runtime.clock import Clock
 from mcp_server.runtime.identity import Caller
 from mcp_server.stores.database import Database
+from mcp_server.stores.notifications import queue
 from mcp_server.stores.schema import alert_rules, alerts, monitoring_pauses, retraining_policies
 
 OPEN_STATES = ("firing", "acknowledged")
@@ -125,11 +126,8 @@ class AlertStore:
                 known = connection.execute(sa.select(alert_rules.c.name)).scalars().all()
                 raise NotFoundError("alert_rule", name, known, hint="list_monitoring lists the rules.")
             connection.execute(sa.delete(alert_rules).where(alert_rules.c.name == name))
-            connection.execute(
-                sa.update(alerts)
-                .where(alerts.c.rule == name, alerts.c.endpoint == row.endpoint, alerts.c.state.in_(OPEN_STATES))
-                .values(state="resolved", resolved_at=self._clock.now())
-            )
+            mine = (alerts.c.rule == name) & (alerts.c.endpoint == row.endpoint)
+            self._resolve(connection, mine, [each for each in row.rule.get("channels", ()) if each != "log"])
         return _rule(row)
 
     def change_rule_state(self, name: str, change: Change) -> _Document | None:
@@ -147,12 +145,28 @@ class AlertStore:
             row = connection.execute(statement).first()
         return None if row is None else _alert(row)
 
+    def alert(self, alert_id: str) -> AlertRow | None:
+        """Return an alert by its id."""
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(alerts).where(alerts.c.alert_id == alert_id)).first()
+        return None if row is None else _alert(row)
+
     def fire(
-        self, *, rule: str, endpoint: str, severity: str, value: float | None, message: str
+        self,
+        *,
+        rule: str,
+        endpoint: str,
+        severity: str,
+        value: float | None,
+        message: str,
+        channels: Sequence[str] = (),
     ) -> tuple[AlertRow, bool]:
         """Return the open alert of a rule, made now unless there is one; and whether this call made it.
 
         Its id follows from how many alerts the rule has had, so two that fire at once make the same one.
+
+        Args:
+            channels: where messages are queued when this call makes it.
         """
         mine = (alerts.c.rule == rule) & (alerts.c.endpoint == endpoint)
         try:
@@ -174,6 +188,7 @@ class AlertStore:
                     "actions": [],
                 }
                 connection.execute(sa.insert(alerts).values(record))
+                queue(connection, record, "firing", channels, record["fired_at"])
                 made = connection.execute(sa.select(alerts).where(alerts.c.alert_id == alert_id)).one()
         except IntegrityError:  # another evaluator fired it between our look and our write
             with self._database.read() as connection:
@@ -182,18 +197,28 @@ class AlertStore:
             return _alert(row), False
         return _alert(made), True
 
-    def resolve(self, alert_id: str) -> bool:
-        """Resolve an open alert; False when somebody else has."""
-        statement = (
-            sa.update(alerts)
-            .where(alerts.c.alert_id == alert_id, alerts.c.state.in_(OPEN_STATES))
-            .values(state="resolved", resolved_at=self._clock.now())
-        )
+    def resolve(self, alert_id: str, channels: Sequence[str] = ()) -> bool:
+        """Resolve an open alert, and queue messages to `channels`; False when somebody else has."""
         with self._database.begin() as connection:
-            return bool(connection.execute(statement).rowcount)
+            return self._resolve(connection, alerts.c.alert_id == alert_id, channels) > 0
 
-    def acknowledge(self, alert_id: str, note: str | None, caller: Caller) -> tuple[AlertRow, bool]:
-        """Mark a firing alert as seen; returns it, and False when it was acknowledged before.
+    def _resolve(self, connection: sa.Connection, mine: sa.ColumnElement[bool], channels: Sequence[str]) -> int:
+        now, n_resolved = self._clock.now(), 0
+        for row in connection.execute(_locked(alerts, mine & alerts.c.state.in_(OPEN_STATES))).all():
+            statement = (
+                sa.update(alerts)
+                .where(alerts.c.alert_id == row.alert_id, alerts.c.state.in_(OPEN_STATES))
+                .values(state="resolved", resolved_at=now)
+            )
+            if connection.execute(statement).rowcount:
+                queue(connection, row._mapping, "resolved", channels, now)
+                n_resolved += 1
+        return n_resolved
+
+    def acknowledge(
+        self, alert_id: str, note: str | None, caller: Caller, channels: Sequence[str] = ()
+    ) -> tuple[AlertRow, bool]:
+        """Mark a firing alert as seen, and queue messages to `channels`; False when it was acknowledged before.
 
         Raises:
             NotFoundError: no alert has this id.
@@ -214,7 +239,9 @@ class AlertStore:
                 return _alert(row), False
             mine = alerts.c.alert_id == alert_id
             connection.execute(sa.update(alerts).where(mine).values(state="acknowledged", acknowledgement=seen))
-            return _alert(connection.execute(sa.select(alerts).where(mine)).one()), True
+            seen_row = connection.execute(sa.select(alerts).where(mine)).one()
+            queue(connection, seen_row._mapping, "acknowledged", channels, self._clock.now())
+            return _alert(seen_row), True
 
     def add_action(self, alert_id: str, action: Mapping[str, Any]) -> None:
         """Record what an alert started."""

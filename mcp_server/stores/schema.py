@@ -233,6 +233,23 @@ alerts = sa.Table(
     _document("actions", nullable=True),  # what the alert started
 )
 
+notifications = sa.Table(
+    "notifications",
+    metadata,
+    sa.Column("notification_id", sa.String(24), primary_key=True),  # of alert, state and channel: each is told once
+    sa.Column("alert_id", sa.String(40), nullable=False, index=True),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("channel", sa.String(20), nullable=False),
+    _document("document"),
+    sa.Column("queued_at", UtcDateTime, nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("delivered", sa.Boolean, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Index("ix_notifications_ended_due", "ended_at", "due_at"),
+)
+
 retraining_policies = sa.Table(
     "retraining_policies",
     metadata,

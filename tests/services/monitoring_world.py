@@ -20,17 +20,20 @@ from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import NoProgress
 from mcp_server.services.monitoring import MonitoringService
 from mcp_server.services.monitoring_parts import MonitoringParts
+from mcp_server.services.notifying import Notifier
 from mcp_server.services.training import TrainingService
-from mcp_server.settings import LimitSettings, MlflowSettings, MonitoringSettings
+from mcp_server.settings import AlertSettings, LimitSettings, MlflowSettings, MonitoringSettings
 from mcp_server.stores.alerts import AlertStore
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.audit import AuditLog
 from mcp_server.stores.database import Database
 from mcp_server.stores.datasets import DatasetStore
 from mcp_server.stores.models import ModelRegistry
+from mcp_server.stores.notifications import NotificationStore
 from mcp_server.stores.prediction_writer import LoggedPrediction
 from mcp_server.stores.predictions import PredictionStore
 from mcp_server.stores.reports import ReportStore
+from mcp_server.stores.studies import StudyStore
 
 ANA = Caller("ana", "ml_engineer")
 RECIPE: dict[str, Any] = {
@@ -208,6 +211,7 @@ def open_world(folder: Path, clock: ManualClock) -> World:
         predictions=log,
         reports=reports,
         alerts=AlertStore(database, clock),
+        notifier=Notifier(NotificationStore(database, clock), AlertSettings(), clock),
         audit=AuditLog(database, clock),
         jobs=jobs,
         clock=clock,
@@ -223,6 +227,7 @@ def open_world(folder: Path, clock: ManualClock) -> World:
         models=models,
         reports=reports,
         artifacts=artifacts,
+        studies=StudyStore(database, folder),
         clock=clock,
         limits=LimitSettings(),
         check_suite=lambda _dataset, _suite: (True, ""),

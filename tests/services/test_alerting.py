@@ -196,7 +196,7 @@ def test_a_gates_alert_is_raised_once_for_each_failure(world: World) -> None:
         ({"condition": {"signal": "acuracy"}}, InvalidArgumentError, "'acuracy' is not one of a binary endpoint"),
         ({"condition": {"signal": "rmse"}}, InvalidArgumentError, "rmse"),
         ({"condition": {"window": "later"}}, InvalidArgumentError, "'later' is not a duration"),
-        ({"channels": ["webhook"]}, FailedPreconditionError, "'webhook' is not supported yet"),
+        ({"channels": ["webhook"]}, FailedPreconditionError, "webhook is not set up: NBA_MCP_ALERTS__WEBHOOK_URL"),
     ],
 )
 def test_bad_rules_are_refused(world: World, changes: dict[str, Any], error: type[Exception], said: str) -> None:
