@@ -5,16 +5,15 @@ that run them, and a search that was interrupted goes on with what is recorded.
 """
 
 import itertools
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import optuna
-
-from mcp_server.engine.estimators import COLUMN_PREFIX, ENSEMBLES, FAMILIES, Building, Choice, Parameter
+from mcp_server.engine.estimators import ENSEMBLES, FAMILIES, Choice, Parameter
 from mcp_server.engine.metrics import Task
 from mcp_server.engine.pipelines import Trial
+from mcp_server.engine.sampling import FAMILY, make_study, prune_limits, suggest
+from mcp_server.engine.search_space import overridden
 from mcp_server.errors import InvalidArgumentError, shown
 
 Method = Literal["none", "grid", "random", "bayesian"]
@@ -22,8 +21,7 @@ METHODS: tuple[Method, ...] = ("none", "grid", "random", "bayesian")
 ROUND_SIZE = 4
 ENSEMBLE_MEMBERS = 3
 MAX_TRIALS = 1000
-_FAMILY = "estimator"
-_NOT_SEARCHED = frozenset({"n_jobs", "random_state", "verbose", "class_weight", "warm_start", "scoring", "estimator"})
+_FINALISTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,7 @@ class Search:
         ensembles: `voting`, `stacking`: one trial each, after all others.
         spaces: by family, the parameters that are searched.
         trials: how many trials there are in all.
+        halving: families compete on shares of the rows first, and only the best of them are searched.
     """
 
     method: Method
@@ -44,6 +43,7 @@ class Search:
     trials: int
     seed: int
     higher_is_better: bool
+    halving: bool = False
 
     def to_document(self) -> dict[str, Any]:
         """Return the search as JSON."""
@@ -68,6 +68,7 @@ def plan_search(
     task: Task,
     seed: int,
     higher_is_better: bool,
+    halving: bool = False,
 ) -> Search:
     """Return the search with its spaces resolved and its number of trials settled.
 
@@ -83,7 +84,7 @@ def plan_search(
     families = [name for name in estimators if name not in ENSEMBLES]
     ensembles = [name for name in estimators if name in ENSEMBLES]
     spaces = {name: list(FAMILIES[name].space) if name in FAMILIES else [] for name in families}
-    spaces |= _overridden(spaces, overrides, task)
+    spaces |= overridden(spaces, overrides, task)
     search = Search(method, families, ensembles, spaces, trials, seed, higher_is_better)
     available = available_trials(search)
     total = available if method == "none" else min(trials, available)
@@ -92,7 +93,9 @@ def plan_search(
             f"{trials} trials are too few for {', '.join(ensembles)}: they are made of the best others.",
             hint=f"Use at least {len(ensembles) + len(families)} trials.",
         )
-    return replace(search, trials=total)
+    competing = halving and method in ("random", "bayesian") and not ensembles and len(families) > _FINALISTS
+    competing = competing and total > sum(size for size, _ in _stages(len(families)))
+    return replace(search, trials=total, halving=competing)
 
 
 def available_trials(search: Search) -> int:
@@ -111,81 +114,13 @@ def _tunable(search: Search) -> list[str]:
     return [name for name in search.families if search.spaces[name]]
 
 
-def _overridden(
-    spaces: Mapping[str, list[Parameter]], overrides: Mapping[str, Any] | None, task: Task
-) -> dict[str, list[Parameter]]:
-    if overrides is None:
-        return {}
-    if not overrides:
-        raise InvalidArgumentError(
-            "search_space is empty.", hint="Leave it out for the usual ranges, or name an estimator."
-        )
-    changed: dict[str, list[Parameter]] = {}
-    for family, ranges in overrides.items():
-        if family not in spaces or family.startswith(COLUMN_PREFIX):
-            raise InvalidArgumentError(
-                f"search_space names {shown(family)}, which is not searched.",
-                hint=f"The search tries {', '.join(spaces)}.",
-            )
-        if not isinstance(ranges, Mapping) or not ranges:
-            raise InvalidArgumentError(
-                f"search_space of {family} is empty.",
-                hint='For example {"ridge": {"alpha": {"low": 0.1, "high": 10, "log": true}}}.',
-            )
-        known = {part.name: part for part in spaces[family]}
-        allowed = _settable(family, task) | set(known)
-        for name, given in ranges.items():
-            if name not in allowed:
-                raise InvalidArgumentError(
-                    f"{family} has no parameter {shown(name)} to search.",
-                    hint=f"It has {', '.join(sorted(allowed))[:300]}.",
-                )
-            known[name] = _range(family, name, given, known.get(name))
-        changed[family] = list(known.values())
-    return changed
-
-
-def _settable(family: str, task: Task) -> set[str]:
-    estimator = FAMILIES[family].build({}, Building(task, 0, 1000))
-    return {
-        name
-        for name, value in estimator.get_params(deep=False).items()
-        if name not in _NOT_SEARCHED and (value is None or isinstance(value, str | int | float))
-    }
-
-
-def _range(family: str, name: str, given: Any, usual: Parameter | None) -> Parameter:
-    where = f"search_space {family}.{name}"
-    if isinstance(given, Mapping) and "choices" in given:
-        given = given["choices"]
-    if not isinstance(given, list | Mapping):
-        given = [given]
-    if isinstance(given, list):
-        if not given or not all(value is None or isinstance(value, str | int | float) for value in given):
-            raise InvalidArgumentError(f"{where} has no values to try.", hint="Give a list of plain values.")
-        keeps = usual is not None and usual.default in given
-        return Parameter(name, usual.default if usual and keeps else given[0], tuple(given), "choice")
-    low, high, log = given.get("low"), given.get("high"), bool(given.get("log", False))
-    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
-    if not numbers or not low <= high or (log and low <= 0) or set(given) - {"low", "high", "log"}:
-        raise InvalidArgumentError(
-            f"{where} is an empty or unclear range.",
-            hint='Give {"low": 0.01, "high": 10, "log": true} with low at most high (above 0 for log).',
-        )
-    whole = isinstance(low, int) and isinstance(high, int) and (usual is None or usual.kind == "int")
-    middle = (low * high) ** 0.5 if log else (low + high) / 2
-    ends = [low, middle, high]
-    grid = tuple(dict.fromkeys(round(x) for x in ends) if whole else dict.fromkeys(float(x) for x in ends))
-    default = grid[len(grid) // 2]
-    return Parameter(name, default, grid, "int" if whole else "float", low, high, log)
-
-
 def ask(search: Search, history: Sequence[Mapping[str, Any]]) -> list[Trial]:
     """Return the next round of trials, or none when the search is over.
 
     Args:
         search: the plan.
-        history: results of all trials asked so far: `number, estimator, params, score` (None if it failed).
+        history: results of all trials asked so far: `number, estimator, params, score` (None without one), and `share`
+            of those that competed on less than all rows.
     """
     first = len(history)
     singles = search.trials - len(search.ensembles)
@@ -193,13 +128,72 @@ def ask(search: Search, history: Sequence[Mapping[str, Any]]) -> list[Trial]:
         return []
     if first >= singles:
         return _ensemble_trials(search, history)
+    if search.halving:
+        competing, _, finalists = _competition(search, history)
+        if competing:
+            return competing
+        return _sampled(search, range(first, min(first + ROUND_SIZE, singles)), history, finalists)
     numbers = range(first, min(first + ROUND_SIZE, singles))
     if search.method == "none":
         return [_default_trial(search, number) for number in numbers]
     if search.method == "grid":
         points = list(itertools.islice(_grid(search), numbers.start, numbers.stop))
         return [Trial(n, name, params) for n, (name, params) in zip(numbers, points, strict=True)]
-    return _sampled(search, numbers, history)
+    return _sampled(search, numbers, history, search.families)
+
+
+def ask_documents(search: Search, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the next round as JSON, each trial with its `share` of the rows and the fold means to `prune_at`.
+
+    Only rounds that have ended decide what is pruned, so the number of workers does not. The first trial of a family
+    and an ensemble are never pruned.
+    """
+    share = _competition(search, history)[1] if search.halving else 1.0
+    limits = prune_limits(search, history)
+    seen = {result["estimator"] for result in history}
+    return [
+        trial.to_document()
+        | {
+            "share": share,
+            "prune_at": limits if share == 1.0 and trial.estimator in seen and not trial.members else None,
+        }
+        for trial in ask(search, history)
+    ]
+
+
+def n_rounds(search: Search) -> int:
+    """Return how many rounds of trials a search has at most."""
+    singles = search.trials - len(search.ensembles)
+    stages = len(_stages(len(search.families))) if search.halving else 0
+    return -(-singles // ROUND_SIZE) + stages + (1 if search.ensembles else 0)
+
+
+def _stages(n_families: int) -> list[tuple[int, float]]:
+    """Return (families, share of the rows) of each stage: half the families go on, with twice the rows.
+
+    Source: successive halving, Jamieson and Talwalkar (2016), with the families as arms.
+    """
+    sizes = [n_families]
+    while sizes[-1] > _FINALISTS:
+        sizes.append(-(-sizes[-1] // 2))
+    return [(size, 0.5 ** (len(sizes) - 1 - index)) for index, size in enumerate(sizes)]
+
+
+def _competition(search: Search, history: Sequence[Mapping[str, Any]]) -> tuple[list[Trial], float, list[str]]:
+    """Return the trials of the stage that is due and their share of the rows; when all are over, the finalists."""
+    alive, done = list(search.families), 0
+    for size, share in _stages(len(search.families)):
+        going_on = alive[:size]
+        if done == len(history) and going_on:
+            trials = [
+                replace(_default_trial(search, search.families.index(name)), number=done + offset)
+                for offset, name in enumerate(going_on)
+            ]
+            return trials, share, []
+        stage = history[done : done + len(going_on)]
+        alive = [result["estimator"] for result in best_first(search, stage, share)]
+        done += len(going_on)
+    return [], 1.0, alive
 
 
 def _default_trial(search: Search, number: int) -> Trial:
@@ -220,84 +214,32 @@ def _grid(search: Search) -> Iterator[tuple[str, dict[str, Choice]]]:
         yield from (point for point in row if point is not None)
 
 
-def _sampled(search: Search, numbers: range, history: Sequence[Mapping[str, Any]]) -> list[Trial]:
-    """Every family once with its usual parameters, then what the sampler chooses."""
-    study = _study(search, numbers, history)
+def _sampled(
+    search: Search, numbers: range, history: Sequence[Mapping[str, Any]], families: Sequence[str]
+) -> list[Trial]:
+    """Every family once with its usual parameters, then what the sampler chooses among `families`."""
+    tunable = [name for name in families if search.spaces[name]]
+    if search.halving and not tunable:
+        return []
+    study = make_study(search, numbers.start, tunable, history)
     trials: list[Trial] = []
-    tunable = _tunable(search)
     for number in numbers:
-        if number < len(search.families):
+        if number < len(search.families) and not search.halving:
             trials.append(_default_trial(search, number))
             continue
         asked = study.ask()
         if search.method == "random":
             name = tunable[number % len(tunable)]
         else:
-            name = asked.suggest_categorical(_FAMILY, tunable)
-        params = {part.name: _suggest(asked, f"{name}.{part.name}", part) for part in search.spaces[name]}
+            name = asked.suggest_categorical(FAMILY, tunable)
+        params = {part.name: suggest(asked, f"{name}.{part.name}", part) for part in search.spaces[name]}
         trials.append(Trial(number, name, params))
     return trials
 
 
-def _study(search: Search, numbers: range, history: Sequence[Mapping[str, Any]]) -> optuna.Study:
-    """Return a study that knows the history; nothing outlives the call."""
-    seed = (search.seed * 1_000_003 + numbers.start) % (2**32)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler: optuna.samplers.BaseSampler = (
-            optuna.samplers.RandomSampler(seed=seed)
-            if search.method == "random"
-            else optuna.samplers.TPESampler(
-                seed=seed, constant_liar=True, n_startup_trials=max(4, min(10, search.trials // 3))
-            )
-        )
-    study = optuna.create_study(sampler=sampler, direction="maximize" if search.higher_is_better else "minimize")
-    if search.method == "bayesian":
-        for result in history:
-            if search.spaces.get(result["estimator"]):
-                study.add_trial(_known_trial(search, result))
-    return study
-
-
-def _known_trial(search: Search, result: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
-    name = result["estimator"]
-    distributions: dict[str, Any] = {_FAMILY: optuna.distributions.CategoricalDistribution(_tunable(search))}
-    params: dict[str, Any] = {_FAMILY: name}
-    for part in search.spaces[name]:
-        distributions[f"{name}.{part.name}"] = _distribution(part)
-        params[f"{name}.{part.name}"] = result["params"][part.name]
-    failed = result["score"] is None
-    return optuna.trial.create_trial(
-        params=params,
-        distributions=distributions,
-        value=None if failed else result["score"],
-        state=optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE,
-    )
-
-
-def _distribution(part: Parameter) -> Any:
-    if part.kind == "choice":
-        return optuna.distributions.CategoricalDistribution(part.choices)
-    if part.kind == "int":
-        return optuna.distributions.IntDistribution(int(part.low), int(part.high), log=part.log)
-    return optuna.distributions.FloatDistribution(part.low, part.high, log=part.log)
-
-
-def _suggest(asked: optuna.Trial, name: str, part: Parameter) -> Choice:
-    value: Choice
-    if part.kind == "choice":
-        value = asked.suggest_categorical(name, part.choices)
-    elif part.kind == "int":
-        value = asked.suggest_int(name, int(part.low), int(part.high), log=part.log)
-    else:
-        value = asked.suggest_float(name, part.low, part.high, log=part.log)
-    return value
-
-
-def best_first(search: Search, history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the trials that succeeded, the best first; the earlier one on a tie."""
-    done = [result for result in history if result["score"] is not None]
+def best_first(search: Search, history: Sequence[Mapping[str, Any]], share: float = 1.0) -> list[Mapping[str, Any]]:
+    """Return the trials that have a score on this share of the rows, the best first; the earlier one on a tie."""
+    done = [result for result in history if result["score"] is not None and result.get("share", 1.0) == share]
     sign = -1.0 if search.higher_is_better else 1.0
     return sorted(done, key=lambda result: (sign * result["score"], result["number"]))
 
@@ -320,15 +262,17 @@ def _ensemble_trials(search: Search, history: Sequence[Mapping[str, Any]]) -> li
 
 
 def leaderboard(search: Search, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the best of each family, best first, families without a score last."""
+    """Return the best of each family, best first, families without a score on all rows last."""
     rows: dict[str, dict[str, Any]] = {}
     for result in [*best_first(search, history), *history]:
+        score = result["score"] if result.get("share", 1.0) == 1.0 else None
         rows.setdefault(
-            result["estimator"],
-            {"estimator": result["estimator"], "score": result["score"], "params": dict(result["params"])},
+            result["estimator"], {"estimator": result["estimator"], "score": score, "params": dict(result["params"])}
         )
     for name, row in rows.items():
         of_family = [result for result in history if result["estimator"] == name]
         row["trials"] = len(of_family)
-        row["failed"] = sum(result["score"] is None for result in of_family)
+        row["pruned"] = sum(bool(result.get("pruned")) for result in of_family)
+        row["cut"] = sum(bool(result.get("cut")) for result in of_family)
+        row["failed"] = sum(result["score"] is None for result in of_family) - row["pruned"] - row["cut"]
     return list(rows.values())

@@ -4,8 +4,9 @@ The child reads the dataset's Parquet file itself, because a process that can be
 file imports little: every trial pays for it.
 """
 
+import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from mcp_server.errors import LifecycleError
 
 REFERENCE_ROWS = 5000
 PREDICTION = "prediction"
+_FEWEST_ROWS = 500
+_PRUNE_FROM_FOLD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,18 @@ def read_rows(path: str, spec: TrainingSpec) -> TrainingRows:
     return divide(labelled(pl.read_parquet(path, columns=spec.columns()), spec.target), spec)
 
 
-def cross_validate(trial: Trial, spec: TrainingSpec, rows: TrainingRows) -> dict[str, Any]:
-    """Return `score`, `score_std`, `fold_scores` and `notes` of `trial` on folds inside the training part.
+def cross_validate(
+    trial: Trial,
+    spec: TrainingSpec,
+    rows: TrainingRows,
+    share: float = 1.0,
+    prune_at: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """Return `score`, `score_std`, `fold_scores`, `notes` and `pruned` of `trial` on folds inside the training part.
+
+    Args:
+        share: of the training rows and of the folds to use; few rows are not divided further.
+        prune_at: the mean score, up to each fold, that a trial must have reached once to go on.
 
     Raises:
         LifecycleError: the trial cannot be made.
@@ -117,12 +130,24 @@ def cross_validate(trial: Trial, spec: TrainingSpec, rows: TrainingRows) -> dict
     column = rows.frame[spec.split.column][rows.train] if spec.split.column else None
     scores, notes = [], []
     classes = spec.task != "regression"
-    for fit, held in folds(spec.split, column, truth, spec.cv, classes=classes, seed=spec.seed):
+    n_folds = spec.cv if share == 1.0 else max(2, round(spec.cv * share))
+    for whole, held in itertools.islice(
+        folds(spec.split, column, truth, spec.cv, classes=classes, seed=spec.seed), n_folds
+    ):
+        fit = _part_of(whole, share, spec.seed)
         building = Building(spec.task, spec.seed, len(fit), spec.class_weight, matrix.shape[1])
         pipeline, heard = fit_trial(trial, inputs, matrix.iloc[fit], truth[fit], building)
         output = predict_output(pipeline, matrix.iloc[held], len(spec.classes))
         scores.append(score(metric, truth[held], output))
         notes += heard
+        if prune_at is not None and _is_hopeless(scores, prune_at, metric.higher_is_better):
+            return {
+                "score": None,
+                "score_std": None,
+                "fold_scores": scores,
+                "notes": sorted(set(notes)),
+                "pruned": True,
+            }
     defined = [value for value in scores if value is not None]
     return {
         "score": float(np.mean(defined)) if defined else None,
@@ -132,19 +157,39 @@ def cross_validate(trial: Trial, spec: TrainingSpec, rows: TrainingRows) -> dict
     }
 
 
+def _part_of(fit: Rows, share: float, seed: int) -> Rows:
+    """Return a share of the rows of a fold in their order, at least `_FEWEST_ROWS` of them."""
+    n_rows = max(int(len(fit) * share), min(len(fit), _FEWEST_ROWS))
+    if n_rows >= len(fit):
+        return fit
+    return np.sort(np.random.default_rng(seed).choice(fit, n_rows, replace=False))
+
+
+def _is_hopeless(scores: Sequence[float | None], prune_at: Sequence[float], higher_is_better: bool) -> bool:
+    """Return True when a trial that has folds left was worse than the median after each fold (but the first)."""
+    done = len(scores)
+    if done < _PRUNE_FROM_FOLD or done >= len(prune_at) or any(value is None for value in scores):
+        return False
+    means = np.cumsum(np.array(scores, dtype=float)) / np.arange(1, done + 1)
+    limit = prune_at[done - 1]
+    return bool(means.max() < limit if higher_is_better else means.min() > limit)
+
+
 def run_trial_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
     """Cross-validate one trial; a trial that cannot be fitted is an answer with its error.
 
     Args:
-        arguments: `path` of the Parquet file, `spec`, `trial`.
+        arguments: `path` of the Parquet file, `spec`, `trial` (with `share` and `prune_at`).
     """
     started = time.perf_counter()
-    trial = Trial(**arguments["trial"])
+    given = dict(arguments["trial"])
+    share, prune_at = float(given.pop("share", 1.0)), given.pop("prune_at", None)
+    trial = Trial(**given)
     spec = TrainingSpec.from_document(arguments["spec"])
     answer: dict[str, Any] = {"score": None, "score_std": None, "fold_scores": [], "notes": [], "error": None}
     try:
-        answer |= cross_validate(trial, spec, read_rows(arguments["path"], spec))
-        if answer["score"] is None:
+        answer |= cross_validate(trial, spec, read_rows(arguments["path"], spec), share, prune_at)
+        if answer["score"] is None and not answer.get("pruned"):
             answer["error"] = f"{spec.metric} is not defined on any fold."
     except LifecycleError as refusal:
         answer["error"] = refusal.message
@@ -155,6 +200,7 @@ def run_trial_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
         "estimator": trial.estimator,
         "params": dict(trial.params),
         "members": trial.members,
+        "share": share,
         **answer,
         "duration_s": time.perf_counter() - started,
     }

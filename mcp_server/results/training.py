@@ -84,6 +84,8 @@ class LeaderboardEntry(Record):
     score: float | None
     trials: int
     failed: int = 0
+    pruned: int = Field(default=0, description="Stopped after some folds: worse than the median.")
+    cut: int = Field(default=0, description="Stopped by the time budget.")
     params: dict[str, JsonValue] = Field(default_factory=dict)
 
 

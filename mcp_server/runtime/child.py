@@ -108,12 +108,14 @@ def _await_answer(
             raise ResourceExhaustedError(
                 f"The work took longer than its limit of {timeout_s:g} s and was stopped; nothing was written.",
                 hint="Use less data or a simpler model, or raise the limit in the settings.",
+                details={"limit": "time", "seconds": timeout_s},
             )
         if _resident_bytes(process) > memory_bytes:
             raise ResourceExhaustedError(
                 f"The work took more than its limit of {memory_bytes // 1024**2} MiB of memory and was stopped; "
                 "nothing was written.",
                 hint="Use fewer rows or columns, or raise NBA_MCP_LIMITS__CHILD_MEMORY_BYTES.",
+                details={"limit": "memory", "bytes": memory_bytes},
             )
     try:
         answer: dict[str, Any] = json.loads(receiver.recv_bytes(_MAX_ANSWER_BYTES))

@@ -1,12 +1,19 @@
 """Training: from a dataset to a registered model, in parts that a durable job records one by one."""
 
 import json
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from mcp_server.errors import CancelledError, FailedPreconditionError, LifecycleError, UnavailableError
+from mcp_server.errors import (
+    CancelledError,
+    FailedPreconditionError,
+    LifecycleError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 from mcp_server.results.training import (
     DataCheckResult,
     EvaluationResult,
@@ -18,11 +25,14 @@ from mcp_server.runtime.child import run_in_child
 from mcp_server.runtime.clock import Clock
 from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import Progress
+from mcp_server.runtime.search_progress import search_progress
+from mcp_server.services.training_search import SearchRecords
 from mcp_server.settings import LimitSettings
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.datasets import DatasetStore
 from mcp_server.stores.models import ModelRegistry
 from mcp_server.stores.reports import ReportStore
+from mcp_server.stores.studies import StudyStore
 
 if TYPE_CHECKING:
     from mcp_server.services.model_rows import ModelRows
@@ -47,6 +57,7 @@ class TrainingService:
         models: ModelRegistry,
         reports: ReportStore,
         artifacts: ArtifactStore,
+        studies: StudyStore,
         clock: Clock,
         limits: LimitSettings,
         check_suite: SuiteCheck,
@@ -60,6 +71,7 @@ class TrainingService:
         self._models = models
         self._reports = reports
         self._artifacts = artifacts
+        self._searches = SearchRecords(studies)
         self._clock = clock
         self._limits = limits
         self._check_suite = check_suite
@@ -75,8 +87,8 @@ class TrainingService:
             if budget is not None and self._clock.monotonic() - started >= budget:
                 break
             for trial in self.ask_trials(plan, index, list(history)):
-                history.append(self.run_trial(plan, trial, progress.cancelled))
-                progress(0.05 + 0.75 * len(history) / plan["n_trials"], f"trial {len(history)} of {plan['n_trials']}")
+                history.append(trial.get("known") or self.run_trial(plan, trial, progress.cancelled))
+                progress(*search_progress(plan, history, self._clock.monotonic() - started))
         return self.finish_training(caller=caller, job_id=job_id, plan=plan, history=history, progress=progress)
 
     def plan_training(self, *, caller: Caller, job_id: str, **arguments: Any) -> dict[str, Any]:
@@ -89,6 +101,7 @@ class TrainingService:
             FailedPreconditionError: a leak, data unfit for training, or a suite that does not pass.
             ResourceExhaustedError: more data than the limit.
         """
+        from mcp_server.engine.search import n_rounds
         from mcp_server.services import training_planning as planning
 
         request = planning.parse_request(arguments)
@@ -108,7 +121,8 @@ class TrainingService:
         findings, _ = planning.find(spec, rows, request.allow_features)
         planning.refuse_blocking(findings)
         recipe = planning.make_recipe(request, spec, search, version, request.suite)
-        return {
+        plan: dict[str, Any] = {
+            "job_id": job_id,
             "name": request.name,
             "dataset": version.ref,
             "spec": spec.to_document(),
@@ -118,10 +132,13 @@ class TrainingService:
             "warnings": planning.warnings_of(findings, [*notes, *planning.search_notes(request, search)]),
             "rows_unlabelled": n_unlabelled,
             "n_trials": search.trials,
-            "n_rounds": planning.n_rounds(search),
+            "n_rounds": n_rounds(search),
             "time_budget_seconds": request.time_budget_seconds,
             "planned_at": self._clock.now().timestamp(),
         }
+        found = self._searches.begin(job_id, plan)
+        notes = [f"{len(found)} trials of an unfinished training with this recipe were taken over."] if found else []
+        return plan | {"found_before": found, "warnings": [*plan["warnings"], *notes]}
 
     def _require_suite(self, dataset: str, suite: str | None) -> None:
         if suite is None:
@@ -136,45 +153,72 @@ class TrainingService:
     def ask_trials(
         self, plan: Mapping[str, Any], round_index: int, history: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Return the next round of trials; none when the search is over. The same history gives the same trials."""
-        from mcp_server.engine.search import Search, ask
+        """Return the next round of trials; none when the search is over. The same history gives the same trials.
 
-        return [trial.to_document() for trial in ask(Search.from_document(plan["search"]), history)]
+        A trial that an unfinished training of the same recipe has made carries its result as `known`.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        from mcp_server.engine.search import Search, ask_documents
+
+        return self._searches.with_known(plan, ask_documents(Search.from_document(plan["search"]), history))
 
     def run_trial(
         self, plan: Mapping[str, Any], trial: Mapping[str, Any], cancelled: Callable[[], bool]
     ) -> dict[str, Any]:
-        """Cross-validate one trial in a child process; one that cannot be fitted is an answer with its error.
+        """Cross-validate one trial in a child process and record it; one that cannot be fitted answers with its error.
 
         Raises:
             CancelledError: the job was cancelled.
             UnavailableError: the database does not answer.
         """
         arguments = {"spec": plan["spec"], "trial": dict(trial)}
+        left_s = self._left_s(plan)
+        timeout_s = min(left_s, self._limits.trial_timeout_s)
         try:
-            answer: dict[str, Any] = self._in_child(_TRIAL, plan["dataset"], arguments, cancelled)
+            if left_s <= 0:
+                raise ResourceExhaustedError("The time budget ended.", details={"limit": "time"})
+            answer: dict[str, Any] = self._in_child(_TRIAL, plan["dataset"], arguments, cancelled, timeout_s)
         except (CancelledError, UnavailableError):
             raise
         except LifecycleError as refusal:
+            cut = refusal.details.get("limit") == "time" and timeout_s == left_s
             answer = {
-                **{key: trial[key] for key in ("number", "estimator", "params", "members")},
+                **{key: trial[key] for key in ("number", "estimator", "params", "members", "share")},
+                "cut": cut,
                 "score": None,
                 "score_std": None,
                 "fold_scores": [],
                 "notes": [],
-                "error": refusal.message,
+                "error": "The time budget ended." if cut else refusal.message,
                 "duration_s": 0.0,
             }
+        self._searches.record(plan, answer)
         return answer
 
+    def _left_s(self, plan: Mapping[str, Any]) -> float:
+        """Return the seconds left of the time budget; infinite without one."""
+        budget_s = plan["time_budget_seconds"]
+        return math.inf if budget_s is None else plan["planned_at"] + budget_s - self._clock.now().timestamp()
+
+    def findings(self, job_id: str) -> dict[str, Any] | None:
+        """Return what a cancelled training had found: `message`, `hint`, `details`; None for any other job."""
+        return self._searches.findings(job_id)
+
     def _in_child(
-        self, function: str, dataset: str, arguments: dict[str, Any], cancelled: Callable[[], bool]
+        self,
+        function: str,
+        dataset: str,
+        arguments: dict[str, Any],
+        cancelled: Callable[[], bool],
+        timeout_s: float | None = None,
     ) -> dict[str, Any]:
         answer: dict[str, Any] = run_in_child(
             function,
             {"path": str(self._datasets.resolve(dataset).path), **arguments},
             memory_bytes=self._limits.child_memory_bytes,
-            timeout_s=self._limits.trial_timeout_s,
+            timeout_s=self._limits.trial_timeout_s if timeout_s is None else timeout_s,
             threads=1,
             cancelled=cancelled,
         )
@@ -234,6 +278,7 @@ class TrainingService:
                 series=outcome.series_to_log(plan, history),
             )
         report_id = self._reports.save(outcome.numbered(report, registered.version), "train_model", registered.ref)
+        self._searches.finish(job_id)
         progress(0.99, f"registered {registered.ref}")
         return TrainingResult.model_validate(dict(registered.result) | {"card_report_uri": f"report://{report_id}"})
 

@@ -46,7 +46,7 @@ def choose(plan: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Map
     ranked = best_first(Search.from_document(plan["search"]), history)
     if ranked:
         return ranked[0]
-    if not history:
+    if all(trial.get("cut") for trial in history):
         raise FailedPreconditionError(
             "The time budget ended before the first trial did.", hint="Raise time_budget_seconds."
         )
@@ -160,9 +160,17 @@ def _warnings(
             "about the target."
         )
     texts += plan["warnings"]
-    if len(history) < plan["n_trials"]:
-        texts.append(f"The time budget ended the search after {len(history)} of {plan['n_trials']} trials.")
-    failed = [trial for trial in history if trial["score"] is None]
+    n_cut = sum(bool(trial.get("cut")) for trial in history)
+    if plan["time_budget_seconds"] is not None and (n_cut or len(history) < plan["n_trials"]):
+        stopped = f", of which it stopped {n_cut}" if n_cut else ""
+        texts.append(
+            f"The time budget of {plan['time_budget_seconds']:g} s ended the search after {len(history)} of "
+            f"{plan['n_trials']} trials{stopped}."
+        )
+    n_pruned = sum(bool(trial.get("pruned")) for trial in history)
+    if n_pruned:
+        texts.append(f"{n_pruned} trials were pruned after some folds, worse than the median of the others.")
+    failed = [trial for trial in history if trial["score"] is None and not (trial.get("cut") or trial.get("pruned"))]
     if failed:
         texts.append(f"{len(failed)} trials failed; the first, {failed[0]['estimator']}: {failed[0]['error']}")
     texts += scores["notes"]

@@ -19,7 +19,7 @@ from mcp_server.engine.leakage import Finding
 from mcp_server.engine.metrics import METRICS, resolve_metric
 from mcp_server.engine.pipelines import column_output
 from mcp_server.engine.preprocessing import describe_input, describe_inputs, encode_target, unknown_column
-from mcp_server.engine.search import ROUND_SIZE, Search, available_trials, plan_search
+from mcp_server.engine.search import MAX_TRIALS, Search, available_trials, plan_search
 from mcp_server.engine.splits import Split, resolve_split
 from mcp_server.engine.training import TrainingRows, TrainingSpec, divide, labelled
 from mcp_server.errors import (
@@ -35,6 +35,7 @@ from mcp_server.stores.datasets import DatasetVersion
 LIBRARIES = ("scikit-learn", "numpy", "pandas", "polars", "optuna", "skops")
 _MAX_FOLDS = 20
 _SHOWN_WARNINGS = 20
+_USUAL_TRIALS = 20
 
 
 class TrainingRequest(BaseModel):
@@ -49,7 +50,7 @@ class TrainingRequest(BaseModel):
     features: list[str] | None = None
     estimators: list[str] = Field(default_factory=lambda: ["auto"])
     search: str = "bayesian"
-    trials: int = 20
+    trials: int = _USUAL_TRIALS
     time_budget_seconds: float | None = None
     metric: str = "auto"
     split: dict[str, Any] = Field(default_factory=dict)
@@ -232,22 +233,19 @@ def refuse_blocking(findings: Sequence[Finding]) -> None:
 
 
 def make_search(request: TrainingRequest, spec: TrainingSpec, estimators: Sequence[str]) -> Search:
-    """Return the search."""
+    """Return the search; with a time budget families compete for it, and `auto` takes as many trials as fit in."""
+    budgeted = request.time_budget_seconds is not None
+    unbounded = budgeted and request.estimators == ["auto"] and request.trials == _USUAL_TRIALS
     return plan_search(
         request.search,
         estimators,
-        request.trials,
+        MAX_TRIALS if unbounded else request.trials,
         request.search_space,
         task=spec.task,
         seed=request.seed,
         higher_is_better=METRICS[spec.metric].higher_is_better,
+        halving=budgeted,
     )
-
-
-def n_rounds(search: Search) -> int:
-    """Return how many rounds of trials a search has."""
-    singles = search.trials - len(search.ensembles)
-    return -(-singles // ROUND_SIZE) + (1 if search.ensembles else 0)
 
 
 def make_recipe(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcp_server.engine.search import Search, ask, best_first, leaderboard, plan_search
+from mcp_server.engine.search import Search, ask, ask_documents, best_first, leaderboard, n_rounds, plan_search
 from mcp_server.errors import InvalidArgumentError
 
 FAMILIES = ["logistic_regression", "hist_gradient_boosting", "extra_trees"]
@@ -105,3 +105,56 @@ def test_the_leaderboard_counts_failures_and_puts_the_best_family_first() -> Non
 def test_searches_that_cannot_be_are_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidArgumentError, match=words):
         planned(**change)
+
+
+def score_of(trial: dict[str, Any]) -> float:
+    """A score that only depends on the trial: extra trees are best, and a stronger C is worse."""
+    base = {"extra_trees": 0.1, "hist_gradient_boosting": 0.2, "random_forest": 0.3}.get(trial["estimator"], 0.5)
+    size = float(sum(value for value in trial["params"].values() if isinstance(value, int | float)))
+    return base + size * 1e-6
+
+
+def test_families_compete_on_doubling_shares_of_the_rows_until_the_best_are_searched() -> None:
+    families = [*FAMILIES, "random_forest", "naive_bayes"]
+    search = planned(estimators=families, trials=20, halving=True)
+    history: list[dict[str, Any]] = []
+    rounds = []
+    for _ in range(n_rounds(search)):
+        asked = ask_documents(search, history)
+        rounds.append([(trial["estimator"], trial["share"]) for trial in asked])
+        history += [trial | {"score": score_of(trial), "fold_scores": []} for trial in asked]
+    assert rounds[0] == [(name, 0.25) for name in families]
+    assert rounds[1] == [(name, 0.5) for name in ("extra_trees", "hist_gradient_boosting", "random_forest")]
+    assert rounds[2] == [(name, 1.0) for name in ("extra_trees", "hist_gradient_boosting")]
+    later = [trial for asked in rounds[3:] for trial in asked]
+    assert {name for name, _ in later} <= {"extra_trees", "hist_gradient_boosting"}
+    assert {share for _, share in later} == {1.0}
+    assert [trial["number"] for trial in history] == list(range(20))
+    rows = leaderboard(search, history)
+    assert rows[0]["estimator"] == "extra_trees"
+    assert next(row for row in rows if row["estimator"] == "naive_bayes")["score"] is None
+
+
+def test_a_family_that_fails_in_a_stage_does_not_go_on() -> None:
+    search = planned(estimators=FAMILIES, trials=12, halving=True)
+    first = ask_documents(search, [])
+    history = [trial | {"score": None if trial["number"] < 2 else 0.5, "fold_scores": []} for trial in first]
+    assert [trial["estimator"] for trial in ask_documents(search, history)] == ["extra_trees"]
+    nothing = [trial | {"score": None, "fold_scores": []} for trial in first]
+    assert ask_documents(search, nothing) == []
+
+
+def test_only_later_trials_are_pruned_and_at_the_median_of_ended_ones() -> None:
+    search = planned("random", ["logistic_regression"], 12)
+    first = ask_documents(search, [])
+    assert [trial["prune_at"] for trial in first] == [None] * 4
+    folds = [[1.0, 3.0], [2.0, 2.0], [3.0, 3.0], [4.0, 8.0]]
+    history = [
+        trial | {"score": sum(scores) / 2, "fold_scores": scores} for trial, scores in zip(first, folds, strict=True)
+    ]
+    # means up to each fold: (1, 2), (2, 2), (3, 3), (4, 6); their medians:
+    assert [trial["prune_at"] for trial in ask_documents(search, history)] == [[2.5, 2.5]] * 4
+    pruned = history[3] | {"score": None, "pruned": True, "fold_scores": [9.0]}
+    assert ask_documents(search, [*history[:3], pruned])[0]["prune_at"] is None
+    row = leaderboard(search, [*history[:3], pruned])[0]
+    assert (row["trials"], row["pruned"], row["failed"], row["cut"]) == (4, 1, 0, 0)

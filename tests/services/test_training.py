@@ -28,6 +28,7 @@ from mcp_server.stores.database import Database
 from mcp_server.stores.datasets import DatasetStore
 from mcp_server.stores.models import ModelRegistry
 from mcp_server.stores.reports import ReportStore
+from mcp_server.stores.studies import StudyStore
 
 CALLER = Caller(name="ada", role="data_scientist")
 N_ROWS = 400
@@ -65,6 +66,7 @@ class Stand:
         self.models = ModelRegistry(
             database=database, artifacts=artifacts, clock=clock, settings=MlflowSettings(), data_dir=folder
         )
+        self.studies = StudyStore(database, folder)
         self.suites: dict[str, bool] = {}
         self.artifacts, self.clock = artifacts, clock
         self.service = self.make(LimitSettings())
@@ -76,6 +78,7 @@ class Stand:
             models=self.models,
             reports=self.reports,
             artifacts=self.artifacts,
+            studies=self.studies,
             clock=self.clock,
             limits=limits,
             check_suite=lambda dataset, suite: (self.suites[suite], f"{dataset} against {suite}"),
@@ -249,7 +252,6 @@ BAD_REQUESTS: list[tuple[dict[str, Any], type[LifecycleError], str]] = [
     ({"estimators": ["logistic"]}, InvalidArgumentError, "unknown"),
     ({"estimators": ["ridge"]}, InvalidArgumentError, "does not fit a binary task"),
     ({"estimators": []}, InvalidArgumentError, "empty"),
-    ({"estimators": ["xgboost"]}, FailedPreconditionError, "not supported yet"),
     ({"estimators": ["column:nothing"]}, InvalidArgumentError, "not a column"),
     ({"estimators": ["column:points"]}, InvalidArgumentError, "no probability"),
     ({"metric": "acuracy"}, InvalidArgumentError, "unknown"),
@@ -394,14 +396,58 @@ def test_comparing_records_says_so_and_names_what_differs(trained: Stand) -> Non
 
 
 def test_a_search_cut_by_its_budget_keeps_what_was_found_and_says_so(trained: Stand) -> None:
-    plan = trained.plan(name="cut", search="random", trials=4, time_budget_seconds=1)
-    history = [trained.service.run_trial(plan, trained.service.ask_trials(plan, 0, [])[0], lambda: False)]
+    plan = trained.plan(name="cut", search="random", trials=4, time_budget_seconds=60)
+    asked = trained.service.ask_trials(plan, 0, [])
+    history = [trained.service.run_trial(plan, asked[0], lambda: False)]
+    short = plan | {"time_budget_seconds": 0.06}
+    history.append(trained.service.run_trial(short, asked[1], lambda: False))
+    history.append(trained.service.run_trial(plan | {"time_budget_seconds": 0.0}, asked[2], lambda: False))
+    assert [trial["cut"] for trial in history[1:]] == [True, True]
+    assert history[1]["error"] == "The time budget ended."
     arguments: dict[str, Any] = {"caller": CALLER, "plan": plan, "progress": NoProgress()}
     result = trained.service.finish_training(job_id="cut", history=history, **arguments)
-    assert result.trials == 1
-    assert any("after 1 of 4 trials" in warning for warning in result.warnings)
-    with pytest.raises(FailedPreconditionError, match="before the first trial"):
-        trained.service.finish_training(job_id="none", history=[], **arguments)
+    assert result.trials == 3
+    assert result.leaderboard[0].cut == 2
+    assert any("after 3 of 4 trials, of which it stopped 2" in warning for warning in result.warnings)
+    for nothing in ([], history[1:]):
+        with pytest.raises(FailedPreconditionError, match="before the first trial"):
+            trained.service.finish_training(job_id="none", history=nothing, **arguments)
+
+
+def test_a_cancelled_search_tells_what_it_found_and_the_next_one_goes_on_from_there(stand: Stand) -> None:
+    wanted: dict[str, Any] = {
+        "name": "again",
+        "dataset": "games",
+        "target": "won",
+        "features": ["rating", "rest"],
+        "estimators": ["logistic_regression"],
+        "search": "random",
+        "trials": 3,
+        "cv": 2,
+    }
+    service = stand.service
+    plan = service.plan_training(caller=CALLER, job_id="first", **wanted)
+    untold = service.findings("first")
+    assert untold is not None
+    assert "after 0 of 3 trials" in untold["message"]
+    assert service.findings("unknown") is None
+    history = [service.run_trial(plan, trial, lambda: False) for trial in service.ask_trials(plan, 0, [])[:2]]
+    told = service.findings("first")
+    best = min(history, key=lambda trial: trial["score"])
+    assert told is not None
+    assert f"after 2 of 3 trials; no model was registered. The best, {best['estimator']}" in told["message"]
+    assert told["details"]["best"]["params"] == best["params"]
+    assert told["details"]["leaderboard"][0]["score"] == best["score"]
+
+    other = service.plan_training(caller=CALLER, job_id="other", **wanted | {"seed": 1})
+    assert not any("known" in trial for trial in service.ask_trials(other, 0, []))
+    next_plan = service.plan_training(caller=CALLER, job_id="second", **wanted)
+    assert any("2 trials of an unfinished training" in warning for warning in next_plan["warnings"])
+    trials = service.ask_trials(next_plan, 0, [])
+    assert [trial.get("known") for trial in trials] == [*history, None]
+    kept = service.findings("second")
+    assert kept is not None
+    assert kept["details"]["trials_finished"] == 2
 
 
 @pytest.mark.parametrize(

@@ -49,11 +49,23 @@ ReportProgress = Callable[[float, float | None, str | None], Awaitable[None]]
 class JobQueue:
     """The queue of jobs, shared by all servers and workers of one database."""
 
-    def __init__(self, settings: Settings, records: JobRecords, kinds: frozenset[str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        records: JobRecords,
+        kinds: frozenset[str],
+        findings: Callable[[str], dict[str, Any] | None] = lambda _job_id: None,
+    ) -> None:
+        """Open the queue.
+
+        Args:
+            findings: what a cancelled training had found: `message`, `hint` and `details` of its error.
+        """
         prepare_job_database(settings)
         self._client: DBOSClient = make_client(settings)
         self._records = records
         self._kinds = kinds
+        self._findings = findings
         self._dead_after_s = settings.worker.grace_s
 
     def close(self) -> None:
@@ -118,7 +130,9 @@ class JobQueue:
             found = self._client.list_workflows(workflow_ids=[job_id], load_input=False)
         if not found or found[0].name not in self._kinds:
             raise NotFoundError("job", job_id, hint="List jobs with list_jobs.")
-        return _document(found[0], self._records.read_progress([job_id]).get(job_id))
+        said = self._records.read_progress([job_id]).get(job_id)
+        cancelled_training = found[0].name == "train_model" and str(found[0].status) == "CANCELLED"
+        return _document(found[0], said, self._findings(job_id) if cancelled_training else None)
 
     def page(
         self, state: str | None = None, kind: str | None = None, limit: int = 50, cursor: str | None = None
@@ -218,11 +232,15 @@ class JobQueue:
         return found
 
 
-def _document(workflow: WorkflowStatus, said: ProgressRecord | None) -> JobDocument:
+def _document(
+    workflow: WorkflowStatus, said: ProgressRecord | None, findings: Mapping[str, Any] | None = None
+) -> JobDocument:
     state = _STATES[str(workflow.status)]
     ended = state not in _UNFINISHED
     result = workflow.output if state == "succeeded" else None
     error = _error(workflow) if state in ("failed", "cancelled") else None
+    if error is not None and findings is not None:
+        error = {**error, **findings}
     if error is not None:  # the call that waits for a job and get_job show the same object
         error = {**error, "details": {**error.get("details", {}), "job_id": workflow.workflow_id}}
     progress = 1.0 if state == "succeeded" else (said.progress if said else 0.0)

@@ -20,6 +20,7 @@ from mcp_server.errors import CancelledError, InternalError, LifecycleError
 from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.jobs.inline import takes
 from mcp_server.runtime.jobs.queue import SCHEDULED_JOB, TRIAL_QUEUE, JobQueue
+from mcp_server.runtime.search_progress import search_progress
 from mcp_server.stores.job_records import JobRecords
 
 logger = structlog.get_logger(__name__)
@@ -138,7 +139,7 @@ class JobWorkflows:
             trials = _step("ask", partial(training.ask_trials, plan, round_index, history))
             if not trials:
                 break
-            history = history + self._run_trials(job_id, plan, trials, len(history), progress)
+            history = self._run_trials(job_id, plan, trials, history, started, progress)
         return _step(
             "finish",
             lambda: training.finish_training(caller=who, job_id=job_id, plan=plan, history=history, progress=progress),
@@ -149,19 +150,24 @@ class JobWorkflows:
         job_id: str,
         plan: dict[str, Any],
         trials: list[dict[str, Any]],
-        n_before: int,
+        history: list[dict[str, Any]],
+        started: float,
         progress: JobProgress,
     ) -> list[dict[str, Any]]:
-        handles = []
+        """Return the history with a round of trials added; what is known already is not run again."""
+        handles: list[Any] = []
         for trial in trials:
+            if "known" in trial:
+                handles.append(None)
+                continue
             with SetWorkflowID(f"{job_id}-trial-{trial['number']}"):
                 handles.append(DBOS.enqueue_workflow(TRIAL_QUEUE, self._trial_workflow, plan, trial))
-        results = []
-        for handle in handles:
-            results.append(handle.get_result(polling_interval_sec=_TRIAL_POLL_S))
-            done, total = n_before + len(results), plan["n_trials"]
-            progress(0.05 + 0.75 * done / max(total, done), _told(done, total, results[-1]))
-        return results
+        for trial, handle in zip(trials, handles, strict=True):
+            known = handle is None
+            result = trial["known"] if known else handle.get_result(polling_interval_sec=_TRIAL_POLL_S)
+            history = [*history, result]
+            progress(*search_progress(plan, history, time.time() - started))
+        return history
 
     def _run_trial(self, plan: dict[str, Any], trial: dict[str, Any]) -> Any:
         progress = JobProgress(str(DBOS.workflow_id), self._queue, self._records)
@@ -189,12 +195,6 @@ def _register(name: str, work: JobMethod) -> JobMethod:
     workflow.__qualname__ = workflow.__name__ = name
     registered: JobMethod = DBOS.workflow(name=name)(workflow)
     return registered
-
-
-def _told(done: int, total: int, trial: Mapping[str, Any]) -> str:
-    score = trial.get("score")
-    outcome = "failed" if score is None else f"scored {score:.4f}"
-    return f"trial {done} of {total}: {trial.get('estimator')} {outcome}"
 
 
 def _time_left(plan: Mapping[str, Any], started: float) -> bool:
