@@ -17,6 +17,8 @@ from sklearn.neighbors import KDTree
 from sklearn.svm._base import BaseLibSVM
 from sklearn.tree._tree import Tree
 
+from mcp_server.engine.boosting import BoostedTrees
+from mcp_server.engine.boosting_bounds import check_boosted
 from mcp_server.errors import InvalidArgumentError
 
 _OWN_MODULES = ("sklearn.", "mcp_server.")
@@ -37,6 +39,8 @@ def check_bounds(model: Any) -> None:
             _check_kd_tree(part)
         elif isinstance(part, BaseLibSVM) and hasattr(part, "support_vectors_"):
             _check_support_vectors(part)
+        elif isinstance(part, BoostedTrees):
+            check_boosted(part)
 
 
 def parts_of(model: Any) -> Iterator[tuple[Any, int]]:

@@ -44,6 +44,7 @@ _BY_MODULE: dict[str, str] = {
     "sklearn.feature_selection._variance_threshold": "VarianceThreshold",
     "sklearn.decomposition._pca": "PCA",
     "mcp_server.engine.registered_model": "RegisteredModel",
+    "mcp_server.engine.boosting": "LightGBMClassifier LightGBMRegressor XGBoostClassifier XGBoostRegressor",
     # estimators
     "sklearn.dummy": "DummyClassifier DummyRegressor",
     "sklearn.linear_model._base": "LinearRegression",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, StackingRegressor, VotingClassifier, VotingRegressor
 from sklearn.exceptions import ConvergenceWarning
@@ -13,9 +14,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 
+from mcp_server.engine.boosting import PACKAGES, import_booster
 from mcp_server.engine.estimators import FAMILIES, Building
 from mcp_server.engine.predictions import Signature
 from mcp_server.engine.preprocessing import describe_inputs, encode_target, model_input, preprocessor
+from mcp_server.errors import FailedPreconditionError
 
 FEATURES = ["elo", "rest", "team", "neutral", "played"]
 TARGETS = {"binary": "won", "multiclass": "outcome", "regression": "margin"}
@@ -24,6 +27,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "extra_trees": {"n_estimators": 5, "max_depth": 4},
     "hist_gradient_boosting": {"max_iter": 5},
     "mlp": {"hidden_layers": "8"},
+    "lightgbm": {"n_estimators": 5},
+    "xgboost": {"n_estimators": 5},
 }
 
 
@@ -64,8 +69,18 @@ def fitted(estimator: Any, style: Any, task: str) -> tuple[Pipeline, Signature]:
     return pipeline, Signature(inputs, TARGETS[task], task, classes)
 
 
+def need_booster(name: str) -> None:
+    """Skip the test where `name` is an extra that cannot be used here; says why."""
+    if name in PACKAGES:
+        try:
+            import_booster(name)
+        except FailedPreconditionError as refusal:
+            pytest.skip(refusal.message)
+
+
 def family(name: str, task: Any) -> tuple[Pipeline, Signature]:
     """Return a fitted pipeline of a family of estimators."""
+    need_booster(name)
     kind = FAMILIES[name]
     params = {parameter.name: parameter.default for parameter in kind.space} | SMALL.get(name, {})
     return fitted(kind.build(params, Building(task, 0, 150)), kind.style, task)

@@ -14,6 +14,7 @@ from mcp_server.engine.model_files import dump_model, load_model
 from mcp_server.engine.pipelines import Trial, column_output, fit_trial, predict_output
 from mcp_server.engine.preprocessing import describe_inputs, model_input
 from mcp_server.errors import InvalidArgumentError
+from tests.engine.models import need_booster
 
 N_ROWS = 240
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
@@ -57,6 +58,7 @@ def target_of(frame: pl.DataFrame, task: Task) -> NDArray[Any]:
 
 @pytest.mark.parametrize(("task", "name"), CASES)
 def test_every_estimator_takes_mixed_columns_and_predicts_the_same_after_saving(task: Task, name: str) -> None:
+    need_booster(name)
     frame = mixed_columns()
     inputs = describe_inputs(frame, frame.columns)
     matrix, truth = model_input(frame, inputs), target_of(frame, task)
