@@ -29,6 +29,7 @@ from mcp_server.stores.datasets import DatasetStore
 from mcp_server.stores.models import ModelRegistry
 from mcp_server.stores.reports import ReportStore
 from mcp_server.stores.studies import StudyStore
+from tests.engine.models import need_booster
 
 CALLER = Caller(name="ada", role="data_scientist")
 N_ROWS = 400
@@ -235,6 +236,17 @@ def test_a_cancelled_job_stops_its_trial(stand: Stand) -> None:
     plan = stand.plan()
     with pytest.raises(CancelledError):
         stand.service.run_trial(plan, stand.service.ask_trials(plan, 0, [])[0], lambda: True)
+
+
+@pytest.mark.parametrize("estimator", ["lightgbm", "xgboost"])
+def test_boosting_of_an_extra_is_trained_and_its_registered_model_predicts_the_same_again(
+    estimator: str, stand: Stand
+) -> None:
+    need_booster(estimator)
+    first = stand.train(estimators=[estimator], search="random", trials=2, class_weight="balanced")
+    again = stand.train(estimators=[estimator], search="random", trials=2, class_weight="balanced")
+    assert (first.estimator, first.test_metrics) == (estimator, again.test_metrics)
+    assert [(row.estimator, row.trials) for row in first.leaderboard] == [(estimator, 2)]
 
 
 def with_column(name: str, change: Callable[[pl.Expr], pl.Expr]) -> pl.DataFrame:
@@ -464,3 +476,27 @@ def test_files_that_are_known_to_be_bad_are_refused(
     stand.write("bad", pl.read_csv(shared_data / "bad_inputs" / "ml" / f"{file}.csv"))
     with pytest.raises(error, match=words):
         stand.plan(dataset="bad", target="y", features=None)
+
+
+def test_a_trial_worse_than_the_median_of_the_others_stops_after_some_folds(trained: Stand) -> None:
+    plan = trained.plan(name="pruned", cv=4)
+    trial = trained.service.ask_trials(plan, 0, [])[0]
+    hopeless = trained.service.run_trial(plan, trial | {"prune_at": [0.0] * 4}, lambda: False)
+    assert (hopeless["pruned"], hopeless["score"], hopeless["error"]) == (True, None, None)
+    assert len(hopeless["fold_scores"]) == 2
+    whole = trained.service.run_trial(plan, trial | {"prune_at": [9.0] * 4}, lambda: False)
+    assert len(whole["fold_scores"]) == 4
+    assert whole["fold_scores"][:2] == hopeless["fold_scores"]
+    part = trained.service.run_trial(plan, trial | {"share": 0.5}, lambda: False)
+    assert (part["share"], len(part["fold_scores"])) == (0.5, 2)
+
+
+def test_a_trial_beyond_its_memory_fails_alone_and_names_the_limit(stand: Stand) -> None:
+    service = stand.make(LimitSettings(child_memory_bytes=1024**2))
+    plan = service.plan_training(
+        caller=CALLER, job_id="eats", name="eats", dataset="games", target="won", features=["rating"], **QUICK
+    )
+    answer = service.run_trial(plan, service.ask_trials(plan, 0, [])[0], lambda: False)
+    assert answer["score"] is None
+    assert "limit of 1 MiB of memory" in answer["error"]
+    assert answer["cut"] is False
