@@ -105,6 +105,13 @@ class LimitSettings(Part):
     max_reports: PositiveInt = Field(default=10_000, description="Reports kept; then the oldest go.")
 
 
+class DaskSettings(Part):
+    """A Dask cluster for single large fits and cross-validations; TLS is Dask's own configuration."""
+
+    scheduler: SecretStr | None = Field(default=None, description="Address, as tcp://host:8786; empty: no cluster.")
+    connect_timeout_s: PositiveFloat = Field(default=10.0, description="Longest wait for the scheduler.")
+
+
 class RemoteSettings(Part):
     """Sources and targets beyond this machine: s3://, sql:// and https://."""
 
@@ -213,6 +220,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: LimitSettings = LimitSettings()
+    dask: DaskSettings = DaskSettings()
     connections: dict[str, SecretStr] = Field(
         default={}, description="Databases for sql://NAME, as NBA_MCP_CONNECTIONS__NAME=URL; PostgreSQL or SQLite."
     )

@@ -1,0 +1,66 @@
+"""A single large fit or cross-validation on a Dask cluster: its joblib tasks go to the cluster's workers.
+
+Used only where a scheduler's address is set and the fit is large: `LARGE_CELLS` rows × columns or more. Below that the
+way to the cluster and back takes longer than the fit. TLS is Dask's own configuration (`distributed.comm.tls`, or
+`DASK_DISTRIBUTED__COMM__TLS__…` in the environment).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import joblib
+
+from mcp_server.errors import FailedPreconditionError, UnavailableError
+
+LARGE_CELLS = 5_000_000
+SETTING = "NBA_MCP_DASK__SCHEDULER"
+
+
+def is_large(n_rows: int, n_columns: int) -> bool:
+    """Return True when a fit has `LARGE_CELLS` rows × columns or more."""
+    return n_rows * n_columns >= LARGE_CELLS
+
+
+@contextmanager
+def dask_cluster(scheduler: str, timeout_s: float) -> Iterator[None]:
+    """Send joblib's tasks to the cluster at `scheduler` while the context is open.
+
+    A fit takes part when it asks joblib for more than one task at a time: `n_jobs=-1`. What comes out is what one
+    process would give, because each task carries its own seed and joblib returns them in order.
+
+    Args:
+        scheduler: address such as `tcp://10.0.0.5:8786` or `tls://…`.
+        timeout_s: longest wait for it.
+
+    Raises:
+        FailedPreconditionError: the package is not installed.
+        UnavailableError: no scheduler answers there in time; never repeats the address's credentials.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise FailedPreconditionError(
+            f"{SETTING} is set, but the package distributed is not installed.",
+            hint="Install nba-mcp[dask], or empty the setting.",
+        ) from None
+    try:
+        client = Client(scheduler, timeout=timeout_s, set_as_default=False)
+    except (TimeoutError, OSError, ValueError):
+        raise UnavailableError(
+            f"No Dask scheduler answered at {_place(scheduler)} within {timeout_s:g} s.",
+            hint=f"Start it, or correct or empty {SETTING}.",
+            details={"setting": SETTING},
+        ) from None
+    with client, joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=timeout_s):
+        yield
+
+
+def _place(scheduler: str) -> str:
+    """Return scheme, host and port of an address, without user and password."""
+    try:
+        parts = urlsplit(scheduler if "://" in scheduler else f"tcp://{scheduler}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "the address set"
+    return f"{parts.scheme}://{host}" + (f":{port}" if port else "") if host else "the address set"
