@@ -14,6 +14,7 @@ from mcp_server.runtime.identity import Caller
 from mcp_server.settings import Settings
 from mcp_server.tools.registry import JOB_KINDS, ROLES_BY_TOOL
 from tests.services.monitoring_world import RECIPE, games
+from tests.webhook_receiver import Receiver, run_receiver
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,14 @@ PATIENCE_S = 120.0
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[App]:
+def receiver() -> Iterator[Receiver]:
+    with run_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def app(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    monkeypatch.setenv("NBA_MCP_ALERTS__WEBHOOK_URL", receiver.url)  # the worker has its settings from there
     app = open_app(Settings(data_dir=tmp_path), roles_by_tool=ROLES_BY_TOOL, job_kinds=JOB_KINDS, with_worker=True)
     yield app
     app.close()
@@ -61,13 +69,13 @@ def fired_since(app: App, moment: Any) -> bool:
     return bool(last_fired(app) != moment)
 
 
-def test_drift_raises_an_alert_that_trains_the_model_again(app: App) -> None:
+def test_drift_raises_an_alert_that_is_told_and_trains_the_model_again(app: App, receiver: Receiver) -> None:
     app.datasets.write("games", games(1500, seed=1), source="test", lineage={"parents": []}, caller=ANA)
     finished(app, app.jobs.submit("train_model", RECIPE, ANA))
     app.deployment.deploy_model(caller=ANA, endpoint="live", model="winner")
     condition = {"signal": "drift", "operator": ">", "threshold": 0.2}
     app.monitoring.save_alert_rule(
-        caller=ANA, name="drifted", endpoint="live", condition=condition, channels=["log"], action="retrain"
+        caller=ANA, name="drifted", endpoint="live", condition=condition, channels=["log", "webhook"], action="retrain"
     )
     predict(app, games(300, seed=5, shift=150))
     drift = finished(app, app.jobs.submit("check_drift", {"endpoint": "live"}, ANA))["result"]
@@ -75,6 +83,8 @@ def test_drift_raises_an_alert_that_trains_the_model_again(app: App) -> None:
     assert finished(app, app.jobs.submit("check_performance", {"endpoint": "live"}, ANA))["result"]["labelled"] == 300
     (alert,) = app.monitoring.list_alerts(endpoint="live").items
     assert [(action.action, action.state) for action in alert.actions] == [("retrain", "started")]
+    until(receiver.told)
+    assert receiver.told() == ["alert.firing"]
     finished(app, str(alert.actions[0].job_id))
     app.monitoring.evaluate_alert_rules()
     state = app.monitoring.list_monitoring(endpoint="live").policies[0].state

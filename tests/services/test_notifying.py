@@ -8,7 +8,6 @@ import ssl
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,48 +25,16 @@ from mcp_server.stores.database import Database
 from mcp_server.stores.notifications import NotificationStore
 from tests.postgres import free_port
 from tests.tls_server import make_certificates
+from tests.webhook_receiver import Receiver, run_receiver
 
 ANA = Caller("ana", "ml_engineer")
 SECRET = "whsec_" + base64.b64encode(b"a secret of the test").decode()
 
 
-class Receiver:
-    """A webhook's receiver, which answers as it is told."""
-
-    def __init__(self) -> None:
-        self.status, self.headers = 200, dict[str, str]()
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(receiver.status)
-                for name, value in receiver.headers.items():
-                    self.send_header(name, value)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/alerts?token=hidden"
-
-    def told(self) -> list[str]:
-        return [json.loads(body)["type"] for _, body in self.got]
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    thread = threading.Thread(target=receiver.server.serve_forever, daemon=True)
-    thread.start()
-    yield receiver
-    receiver.server.shutdown()
-    thread.join()
-    receiver.server.server_close()
+    with run_receiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture
