@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTS := -n auto --dist loadgroup
 
-.PHONY: help setup demo test test-all lint types bench bench-validation serve doctor migration lock clean
+.PHONY: help setup demo test test-all lint types bench bench-training bench-validation serve doctor migration lock clean
 
 help:
 	@echo "make demo       the whole life of a model, driven through a real server"
@@ -52,6 +52,11 @@ bench: $(READY)
 
 bench-validation: $(READY)
 	$(BIN)/python -m benchmarks validation
+
+# The peer it is compared with comes with a group of its own.
+bench-training: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	$(BIN)/python -m benchmarks training $(if $(BUDGET),--budget $(BUDGET))
 
 serve: $(READY)
 	@$(BIN)/nba-mcp serve
