@@ -30,8 +30,18 @@ class PairedDifference:
     higher_is_better: bool
 
 
-def _weights(n_rows: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield blocks (b, n) of bootstrap counts; the same seed gives the same rows to every metric and model."""
+def _weights(n_rows: int, resamples: int, seed: int, clusters: Codes | None = None) -> Iterator[Floats]:
+    """Yield blocks (b, n) of bootstrap counts; the same seed gives the same rows to every metric and model.
+
+    With `clusters` (n,), rows of one cluster are drawn together.
+    """
+    if clusters is not None:
+        _, codes = np.unique(clusters, return_inverse=True)
+        at_once = max(1, _CELLS_AT_ONCE // max(n_rows, 1))  # so that a block of rows is no larger than without clusters
+        for of_clusters in _weights(int(codes.max()) + 1, resamples, seed):
+            for start in range(0, len(of_clusters), at_once):
+                yield of_clusters[start : start + at_once][:, codes]
+        return
     rng = np.random.default_rng(seed)
     block = max(1, min(resamples, _CELLS_AT_ONCE // max(n_rows, 1)))
     for start in range(0, resamples, block):
@@ -43,7 +53,12 @@ def _weights(n_rows: int, resamples: int, seed: int) -> Iterator[Floats]:
 
 
 def bootstrap_scores(
-    metrics: list[Metric], truth: Truth, outputs: list[Floats], seed: int, resamples: int = RESAMPLES
+    metrics: list[Metric],
+    truth: Truth,
+    outputs: list[Floats],
+    seed: int,
+    resamples: int = RESAMPLES,
+    clusters: Codes | None = None,
 ) -> NDArray[np.float64]:
     """Return scores (resamples, metrics, outputs) on rows drawn with replacement, the same rows for all.
 
@@ -54,7 +69,7 @@ def bootstrap_scores(
             [np.stack([metric.function(truth, out, block) for out in outputs], axis=1) for metric in metrics],
             axis=1,
         )
-        for block in _weights(len(truth), resamples, seed)
+        for block in _weights(len(truth), resamples, seed, clusters)
     ]
     return np.concatenate(blocks)
 
@@ -72,8 +87,12 @@ def bootstrap_intervals(task: Task, truth: Truth, output: Floats, seed: int) -> 
     return intervals
 
 
-def paired_bootstrap(metric: Metric, truth: Truth, a: Floats, b: Floats, seed: int) -> PairedDifference | None:
+def paired_bootstrap(
+    metric: Metric, truth: Truth, a: Floats, b: Floats, seed: int, clusters: Codes | None = None
+) -> PairedDifference | None:
     """Compare outputs `a` and `b` on the same rows; None where the metric is undefined on them.
+
+    Rows that are not independent share a number in `clusters` (n,) and are drawn together.
 
     The verdict is about `a`: `better` or `worse` only if the 95 % interval leaves zero out. The p-value is twice
     the smaller tail beyond zero, with one added to both counts so that it is never zero.
@@ -83,7 +102,7 @@ def paired_bootstrap(metric: Metric, truth: Truth, a: Floats, b: Floats, seed: i
     plain_a, plain_b = score(metric, truth, a), score(metric, truth, b)
     if plain_a is None or plain_b is None:
         return None
-    drawn = bootstrap_scores([metric], truth, [a, b], seed)[:, 0, :]
+    drawn = bootstrap_scores([metric], truth, [a, b], seed, clusters=clusters)[:, 0, :]
     differences = drawn[:, 0] - drawn[:, 1]
     differences = differences[np.isfinite(differences)]
     if len(differences) == 0:

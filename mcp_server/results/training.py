@@ -352,7 +352,8 @@ class ModelDifference(Record):
     p_value: float | None
     verdict: Verdict
     higher_is_better: bool
-    test: str = Field(description="paired bootstrap or mcnemar; records when only stored scores were compared.")
+    test: str = Field(description="paired bootstrap, mcnemar or delong; records when only stored scores were compared.")
+    p_adjusted: float | None = Field(default=None, description="By Holm, for all pairs of a metric; decides `verdict`.")
 
 
 class RecipeDifference(Record):

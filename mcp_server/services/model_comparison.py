@@ -1,13 +1,16 @@
 """Models ranked on the same rows, with what of their differences is more than chance."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
-from mcp_server.engine import comparison
-from mcp_server.engine.metrics import METRICS, Floats, Metric, Truth, labels, score_all
+from mcp_server.engine import paired_tests
+from mcp_server.engine.metrics import METRICS, Floats, Metric, Truth, score_all
 from mcp_server.engine.pipelines import column_output
 from mcp_server.engine.preprocessing import encode_target, unknown_column
 from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, shown
@@ -58,7 +61,8 @@ def _compare_on(
     task = first.signature.task
     ranking = [RankedModel(model=name, metrics=score_all(task, rows.truth, out)) for name, out in outputs.items()]
     ranking = _ranked(ranking, metric)
-    differences = _differences([part.model for part in ranking], outputs, rows.truth, metric, task)
+    clusters = _clusters(rows.frame, list(versions.values()))
+    differences = _differences([part.model for part in ranking], outputs, rows.truth, metric, task, clusters)
     return ModelComparison(
         summary=_comparison_summary(ranking, differences, metric, len(rows.truth)),
         metric=metric.name,
@@ -157,37 +161,38 @@ def _ranked(ranking: list[RankedModel], metric: Metric) -> list[RankedModel]:
 
 
 def _differences(
-    names: list[str], outputs: dict[str, Floats], truth: Truth, metric: Metric, task: str
+    names: list[str],
+    outputs: dict[str, Floats],
+    truth: Truth,
+    metric: Metric,
+    task: str,
+    clusters: NDArray[np.int64] | None,
 ) -> list[ModelDifference]:
-    found = []
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            drawn = comparison.paired_bootstrap(metric, truth, outputs[a], outputs[b], SEED)
-            if drawn is not None:
-                found.append(ModelDifference(a=a, b=b, **asdict(drawn), test="paired bootstrap"))
-            if task != "regression":
-                found.append(_mcnemar(a, b, outputs, truth))
+    """Return every pair by the metric of the models, and by accuracy for classes; p-values adjusted a metric."""
+    asked = [metric] if task == "regression" or metric.name == "accuracy" else [metric, METRICS["accuracy"]]
+    pairs = list(itertools.combinations(names, 2))
+    found: list[ModelDifference] = []
+    for one in asked:
+        tested = [paired_tests.compare_outputs(one, truth, outputs[a], outputs[b], SEED, clusters) for a, b in pairs]
+        known = [(pair, part) for pair, part in zip(pairs, tested, strict=True) if part is not None]
+        adjusted = paired_tests.adjusted_for_many([part for _, part in known])
+        found += [
+            ModelDifference(a=a, b=b, **asdict(part.found), test=part.test, p_adjusted=part.p_adjusted)
+            for ((a, b), _), part in zip(known, adjusted, strict=True)
+        ]
     return found
 
 
-def _mcnemar(a: str, b: str, outputs: dict[str, Floats], truth: Truth) -> ModelDifference:
-    codes = truth.astype(np.int64)
-    drawn = comparison.paired_bootstrap(METRICS["accuracy"], codes, outputs[a], outputs[b], SEED)
-    p_value = comparison.mcnemar(codes, labels(outputs[a]), labels(outputs[b]))
-    difference = 0.0 if drawn is None else drawn.difference
-    verdict = "not_distinguishable" if p_value >= 0.05 else ("better" if difference > 0 else "worse")
-    return ModelDifference(
-        a=a,
-        b=b,
-        metric="accuracy",
-        difference=difference,
-        ci_low=None if drawn is None else drawn.ci_low,
-        ci_high=None if drawn is None else drawn.ci_high,
-        p_value=p_value,
-        verdict=verdict,
-        higher_is_better=True,
-        test="mcnemar",
-    )
+def _clusters(frame: pl.DataFrame, versions: Sequence[ModelVersion]) -> NDArray[np.int64] | None:
+    """Return which rows belong together: the groups, or blocks of time, of the first split that names a column."""
+    for version in versions:
+        split = dict((version.recipe or {}).get("split") or {})
+        column = split.get("column")
+        if column is None or column not in frame.columns or split.get("kind") not in ("group", "time"):
+            continue
+        order = frame[column].rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+        return order if split["kind"] == "group" else paired_tests.time_blocks(order)
+    return None
 
 
 def _record_differences(
