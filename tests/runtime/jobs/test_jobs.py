@@ -183,6 +183,28 @@ def test_a_killed_worker_costs_only_the_trials_it_was_in(workshop):
     assert Counter(line.split()[0] for line in workshop.lines())["plan"] == 1
 
 
+@pytest.mark.slow
+def test_two_workers_share_one_search_and_it_ends_complete_when_one_is_killed(workshop):
+    workers = [workshop.start_worker(), workshop.start_worker()]
+    eventually(lambda: len(workshop.records.workers()) == 2)
+    job_id = workshop.queue.submit("train_model", {"trials": 40}, ANN)
+
+    def trial_runs() -> list[list[str]]:
+        return [line.split()[1:] for line in workshop.lines() if line.startswith("trial")]
+
+    eventually(lambda: len({process for _, process in trial_runs()}) == 2 and len(trial_runs()) >= 12)
+    workers[0].send_signal(signal.SIGKILL)
+    workers[0].wait()
+    recorded = workshop.recorded_trials(job_id)
+    job = workshop.ended(job_id)
+
+    assert job["state"] == "succeeded"
+    assert job["result"]["numbers"] == list(range(40))
+    runs = Counter(number for number, _ in trial_runs())
+    assert {number: runs[number] for number in recorded} == dict.fromkeys(recorded, 1)
+    assert sum(runs.values()) - 40 <= 2  # those the killed worker had in hand
+
+
 def test_a_living_worker_takes_over_from_one_that_fell_silent(workshop):
     victim = workshop.start_worker()
     job_id = workshop.queue.submit("train_model", {"trials": 12}, ANN)
