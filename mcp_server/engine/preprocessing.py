@@ -69,7 +69,7 @@ def kind_of(column: pl.Series) -> Kind | None:
     """Return how a model can take `column`; None for types it cannot take (lists, structs, binary, times)."""
     if column.dtype == pl.Boolean:
         return "boolean"
-    if column.dtype.is_numeric():
+    if column.dtype.is_numeric() or column.dtype == pl.Null:  # Null: a column without any value
         return "numeric"
     if column.dtype in (pl.Date, pl.Datetime):
         return "date"
@@ -112,8 +112,20 @@ def describe_input(column: pl.Series) -> InputColumn:
 
 
 def describe_inputs(frame: pl.DataFrame, features: Sequence[str]) -> list[InputColumn]:
-    """Describe the training columns named in `features`, in that order."""
-    return [describe_input(frame[name]) for name in features]
+    """Describe the training columns named in `features`, in that order.
+
+    Raises:
+        InvalidArgumentError: a model cannot take one, or a part of a date has the name of another feature.
+    """
+    inputs = [describe_input(frame[name]) for name in features]
+    for column in inputs:
+        taken = [f"{column.name}_{part}" for part in CALENDAR if f"{column.name}_{part}" in features]
+        if column.kind == "date" and taken:
+            raise InvalidArgumentError(
+                f"feature {shown(column.name)} is a date whose parts become features, and {shown(taken[0])} is there.",
+                hint="Leave one of the two out of features, or rename it with transform_dataset.",
+            )
+    return inputs
 
 
 def _numbers(column: pl.Series) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -171,14 +183,24 @@ def matrix_columns(inputs: Sequence[InputColumn]) -> tuple[list[str], list[str]]
     return numeric, [column.name for column in inputs if column.kind == "category"]
 
 
-def preprocessor(inputs: Sequence[InputColumn], style: Style) -> ColumnTransformer:
+def empty_columns(matrix: pd.DataFrame) -> list[str]:
+    """Return the numeric columns of a training matrix without any value: there is nothing to learn from them.
+
+    Boosting cannot cut them into bins. Where no column has a value, none is named.
+    """
+    empty = [str(name) for name in matrix.columns if matrix[name].isna().all()]
+    return empty if len(empty) < len(matrix.columns) else []
+
+
+def preprocessor(inputs: Sequence[InputColumn], style: Style, without: Sequence[str] = ()) -> ColumnTransformer:
     """Return the unfitted first step of a pipeline.
 
     `scaled` (linear models, neighbours, networks): median imputation with indicators, unit variance, one column a
     word. `tree`: numbers as they are (missing values too), one code a word. Words not seen in training,
-    and rare ones, share a place of their own, so that they never fail.
+    and rare ones, share a place of their own, so that they never fail. Numeric columns named in `without` are left out.
     """
     numeric, words = matrix_columns(inputs)
+    numeric = [name for name in numeric if name not in without]
     if style == "tree":
         number_step: Any = "passthrough"
         word_step: Any = OrdinalEncoder(

@@ -146,3 +146,33 @@ def test_a_fit_that_does_not_converge_says_so() -> None:
         trial, inputs, model_input(frame, inputs), target_of(frame, "binary"), Building("binary", 0, N_ROWS)
     )
     assert notes == ["mlp did not converge in its iterations."]
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "hist_gradient_boosting", "random_forest", "voting"])
+def test_a_column_without_a_value_in_the_training_part_does_not_fail_there_or_later(name: str) -> None:
+    frame = mixed_columns().with_columns(late=pl.lit(None, pl.Float64), never=pl.lit(None))
+    inputs = describe_inputs(frame, frame.columns)
+    trial = Trial(0, name, {}, MEMBERS["binary"] if name == "voting" else [])
+    pipeline, _ = fit_trial(
+        trial, inputs, model_input(frame, inputs), target_of(frame, "binary"), Building("binary", 0, N_ROWS)
+    )
+    later = frame.with_columns(late=pl.lit(1.0))
+    assert np.isfinite(predict_output(pipeline, model_input(later, inputs), 2)).all()
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "hist_gradient_boosting"])
+def test_rows_outside_the_training_part_do_not_change_what_was_fitted(name: str) -> None:
+    frame = mixed_columns()
+    part = pl.int_range(pl.len()) < 180
+    changed = frame.with_columns(
+        number=pl.when(part).then("number").otherwise(pl.lit(1e9)),
+        word=pl.when(part).then("word").otherwise(pl.lit("only held out")),
+    )
+    truth = target_of(frame, "binary")[:180]
+    files = []
+    for version in (frame, changed):
+        inputs = describe_inputs(version, version.columns)
+        matrix = model_input(version, inputs).head(180)
+        pipeline, _ = fit_trial(Trial(0, name, {}), inputs, matrix, truth, Building("binary", 0, 180))
+        files.append(predict_output(pipeline, matrix, 2).tobytes())
+    assert files[0] == files[1]

@@ -104,3 +104,9 @@ def test_a_numeric_target_stays_as_it_is() -> None:
     values, classes = encode_target(pl.Series("y", [1, 2]), "regression")
     assert values.dtype == np.float64
     assert classes == []
+
+
+def test_a_feature_with_the_name_of_a_part_of_a_date_is_refused_and_not_overwritten() -> None:
+    frame = pl.DataFrame({"day": [date(2015, 6, 16)], "day_year": [7]})
+    with pytest.raises(InvalidArgumentError, match="'day_year' is there"):
+        describe_inputs(frame, ["day", "day_year"])
