@@ -45,7 +45,7 @@ def dask_cluster(scheduler: str, timeout_s: float) -> Iterator[None]:
             hint="Install nba-mcp[dask], or empty the setting.",
         ) from None
     try:
-        client = Client(scheduler, timeout=timeout_s, set_as_default=False)
+        client = Client(scheduler, timeout=timeout_s, set_as_default=False)  # type: ignore[no-untyped-call]
     except (TimeoutError, OSError, ValueError):
         raise UnavailableError(
             f"No Dask scheduler answered at {_place(scheduler)} within {timeout_s:g} s.",
