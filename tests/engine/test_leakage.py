@@ -160,3 +160,10 @@ def test_a_leak_of_a_rare_class_is_stopped() -> None:
     y = (rng.uniform(size=20_000) < 0.005).astype(int)
     frame = pl.DataFrame({"refund": y * rng.uniform(1, 2, 20_000), "x": rng.normal(size=20_000), "y": y})
     assert stopped(findings(frame, "y")) == {"refund"}
+
+
+def test_a_target_of_a_regression_with_a_trace_of_noise_is_stopped() -> None:
+    rng = np.random.default_rng(5)
+    y = rng.normal(size=1500)
+    frame = pl.DataFrame({"echo": y + 0.01 * rng.normal(size=1500), "honest": y + rng.normal(size=1500), "y": y})
+    assert stopped(findings(frame, "y", task="regression")) == {"echo"}
