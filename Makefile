@@ -45,7 +45,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 types: $(READY)
-	$(BIN)/mypy mcp_server
+	$(BIN)/mypy --no-incremental mcp_server  # its cache hides errors that a fresh machine sees
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -211,7 +211,7 @@ class AlertStore:
                 .values(state="resolved", resolved_at=now)
             )
             if connection.execute(statement).rowcount:
-                queue(connection, row._mapping, "resolved", channels, now)
+                queue(connection, dict(row._mapping), "resolved", channels, now)
                 n_resolved += 1
         return n_resolved
 
@@ -240,7 +240,7 @@ class AlertStore:
             mine = alerts.c.alert_id == alert_id
             connection.execute(sa.update(alerts).where(mine).values(state="acknowledged", acknowledgement=seen))
             seen_row = connection.execute(sa.select(alerts).where(mine)).one()
-            queue(connection, seen_row._mapping, "acknowledged", channels, self._clock.now())
+            queue(connection, dict(seen_row._mapping), "acknowledged", channels, self._clock.now())
             return _alert(seen_row), True
 
     def add_action(self, alert_id: str, action: Mapping[str, Any]) -> None:
