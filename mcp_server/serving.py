@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)  # structlog would cost the start 60 ms; it
 
 _DRAIN_POLL_S = 0.02
 _LAST_ANSWERS_S = 0.1  # a call has ended a moment before its answer is written
+_KEEP_ALIVE_S = 75  # who asks on a connection in the moment in which it is closed sees a reset: let that be seldom
 
 
 def _open(settings: Settings) -> Opening:
@@ -142,6 +143,7 @@ def serve_http(settings: Settings) -> None:
         port=settings.http.port,
         log_level="warning",
         timeout_graceful_shutdown=max(1, int(settings.drain_s)),
+        timeout_keep_alive=_KEEP_ALIVE_S,
         lifespan="on",
     )
     server = uvicorn.Server(config)
