@@ -110,7 +110,11 @@ def build_http_app(server: MCPServer[Opening], opening: Opening) -> Starlette:
 
 
 class ReadBeforeRefusing:
-    """Reads what is left of a request before a refusal is answered: else a client may see a reset, not the answer."""
+    """Reads what is left of a request before a refusal is answered: else a client may see a reset, not the answer.
+
+    A refusal that is answered is the end of a request: the SDK's SSE endpoint raises behind it, and the web server
+    would log a bug and close a connection that the client may use again.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         """Wrap `app`; of a body larger than `max_bytes` the rest stays unread."""
@@ -122,7 +126,7 @@ class ReadBeforeRefusing:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        more = True
+        more, refused, answered = True, False, False
 
         async def receive_and_note() -> Message:
             nonlocal more
@@ -131,14 +135,20 @@ class ReadBeforeRefusing:
             return message
 
         async def send_after_reading(message: Message) -> None:
+            nonlocal refused, answered
             if message["type"] == "http.response.start" and message["status"] >= _FIRST_REFUSAL:
-                n_bytes = 0
+                refused, n_bytes = True, 0
                 with anyio.move_on_after(_PATIENCE_S):
                     while more and n_bytes < self._max_bytes:
                         n_bytes += len((await receive_and_note()).get("body", b""))
             await send(message)
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
-        await self._app(scope, receive_and_note, send_after_reading)
+        try:
+            await self._app(scope, receive_and_note, send_after_reading)
+        except ValueError:
+            if not (refused and answered):
+                raise
 
 
 def _host_names(settings: HttpSettings) -> list[str]:

@@ -1,6 +1,7 @@
 """Clients of every protocol version, over every transport, against a real server process."""
 
 import asyncio
+import http.client
 import json
 import signal
 import sys
@@ -238,6 +239,19 @@ async def test_http_refuses_strange_hosts_origins_and_large_bodies(base_url):
             sent = await client.post("/mcp", headers=headers | {"content-type": "application/json"}, content=large)
             assert sent.status_code == 413
         assert await status() == 200
+
+
+def test_a_connection_outlives_a_refusal(base_url):
+    """The SDK raises behind some refusals, which must not close the connection under the client's next request."""
+    host, _, port = base_url.removeprefix("http://").rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    for path in ("/sse", "/mcp", "/sse"):
+        for _ in range(3):
+            connection.request("GET", path, headers={"origin": "http://evil.example"})
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 403
+    connection.close()
 
 
 @pytest.mark.slow
