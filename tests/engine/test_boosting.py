@@ -100,6 +100,7 @@ def test_few_rows_are_enough(package: str, n_rows: int) -> None:
     assert np.isfinite(REGRESSORS[package]().fit(features, signal).predict(features)).all()
 
 
+@pytest.mark.slow
 def test_nothing_is_written_to_the_streams_of_a_process(package: str) -> None:
     program = f"""
 import warnings; warnings.simplefilter("error")

@@ -176,6 +176,7 @@ async def _converse(place: Any, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["legacy", MODERN])
+@pytest.mark.slow
 async def test_progress_of_a_long_job_is_told(base_url, mode):
     heard: list[tuple[float, str | None]] = []
 
@@ -329,6 +330,7 @@ async def test_a_client_that_leaves_takes_server_and_worker_with_it(tmp_path):
         assert await none_left(below)
 
 
+@pytest.mark.slow
 async def test_sigterm_lets_a_call_end_and_leaves_no_process(tmp_path):
     async with stdio_server(tmp_path, NBA_MCP_DRAIN_S="20") as peer:
         below = await _started(peer)

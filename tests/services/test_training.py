@@ -139,6 +139,7 @@ def test_a_training_registers_a_model_with_honest_scores(trained: Stand) -> None
     assert "Model card: honest@1.0.0" in trained.models.card(version).html
 
 
+@pytest.mark.slow
 def test_a_bayesian_search_is_the_same_whatever_the_order_in_which_a_round_ends(stand: Stand) -> None:
     plan = stand.plan(search="bayesian", estimators=["logistic_regression", "naive_bayes"], trials=6)
     assert (plan["n_trials"], plan["n_rounds"]) == (6, 2)
@@ -239,6 +240,7 @@ def test_a_cancelled_job_stops_its_trial(stand: Stand) -> None:
 
 
 @pytest.mark.parametrize("estimator", ["lightgbm", "xgboost"])
+@pytest.mark.slow
 def test_boosting_of_an_extra_is_trained_and_its_registered_model_predicts_the_same_again(
     estimator: str, stand: Stand
 ) -> None:
