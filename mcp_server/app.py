@@ -204,6 +204,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         clock=clock,
         limits=settings.limits,
         check_suite=validation.passes,
+        dask=settings.dask,
     )
     registry = RegistryService(
         models=models,

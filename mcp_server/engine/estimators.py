@@ -137,7 +137,7 @@ def _elastic_net(params: Params, building: Building) -> Any:
 
 def _forest(classifier: type, regressor: type) -> Callable[[Params, Building], Any]:
     def build(params: Params, building: Building) -> Any:
-        settings: dict[str, Any] = {"n_jobs": 1, "random_state": building.seed, "bootstrap": True, **params}
+        settings: dict[str, Any] = {"random_state": building.seed, "bootstrap": True, **params}
         if building.n_rows > _FOREST_ROWS:
             settings["max_samples"] = _FOREST_ROWS
         if building.task == "regression":
@@ -176,7 +176,7 @@ def _boosted(classifier: type, regressor: type) -> Callable[[Params, Building], 
 def _neighbours(params: Params, building: Building) -> Any:
     settings = {**params, "n_neighbors": min(int(params.get("n_neighbors") or 5), max(1, building.n_rows // 2))}
     kind = KNeighborsRegressor if building.task == "regression" else KNeighborsClassifier
-    return kind(**settings, algorithm="kd_tree", n_jobs=1)
+    return kind(**settings, algorithm="kd_tree")
 
 
 def _svm(params: Params, building: Building) -> Any:

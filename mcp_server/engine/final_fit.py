@@ -13,6 +13,7 @@ from sklearn.inspection import permutation_importance
 from mcp_server.engine import model_files
 from mcp_server.engine.calibration import reliability
 from mcp_server.engine.comparison import bootstrap_intervals, paired_bootstrap
+from mcp_server.engine.dask_backend import cluster_for
 from mcp_server.engine.estimators import Building
 from mcp_server.engine.metrics import METRICS, Floats, Metric, Truth, score, score_all
 from mcp_server.engine.pipelines import Trial, column_output, fit_trial, predict_output
@@ -146,7 +147,8 @@ def finish_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
     inputs = spec.inputs_of(trial.estimator)
     matrix, truth = model_input(rows.frame[rows.train], inputs), rows.truth[rows.train]
     building = Building(spec.task, spec.seed, len(truth), spec.class_weight, matrix.shape[1])
-    pipeline, notes = fit_trial(trial, inputs, matrix, truth, building)
+    with cluster_for(arguments.get("cluster"), len(truth), matrix.shape[1]):
+        pipeline, notes = fit_trial(trial, inputs, matrix, truth, building)
     Path(arguments["model_path"]).write_bytes(model_files.dump_model(pipeline))
     test_matrix, test_truth = model_input(rows.frame[rows.test], inputs), rows.truth[rows.test]
     output = predict_output(pipeline, test_matrix, len(spec.classes))

@@ -80,11 +80,11 @@ def _ensemble(trial: Trial, inputs: Sequence[InputColumn], building: Building, w
     ]
     values = building.task == "regression"
     if trial.estimator == "voting":
-        return VotingRegressor(members, n_jobs=1) if values else VotingClassifier(members, voting="soft", n_jobs=1)
+        return VotingRegressor(members) if values else VotingClassifier(members, voting="soft")
     if values:
-        return StackingRegressor(members, final_estimator=Ridge(), cv=_STACKING_FOLDS, n_jobs=1)
+        return StackingRegressor(members, final_estimator=Ridge(), cv=_STACKING_FOLDS)
     final = LogisticRegression(max_iter=1000)
-    return StackingClassifier(members, final, cv=_STACKING_FOLDS, stack_method="predict_proba", n_jobs=1)
+    return StackingClassifier(members, final, cv=_STACKING_FOLDS, stack_method="predict_proba")
 
 
 def predict_output(pipeline: Any, matrix: pd.DataFrame, n_classes: int) -> Floats:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mcp_server.engine.dask_backend import cluster_for
 from mcp_server.engine.estimators import COLUMN_PREFIX, Building
 from mcp_server.engine.metrics import METRICS, Task, Truth, score
 from mcp_server.engine.pipelines import Trial, fit_trial, predict_output
 from mcp_server.engine.preprocessing import InputColumn, encode_target, model_input
 from mcp_server.engine.splits import Rows, Split, folds, split_rows
-from mcp_server.errors import LifecycleError
+from mcp_server.errors import LifecycleError, UnavailableError
 
 REFERENCE_ROWS = 5000
 PREDICTION = "prediction"
@@ -179,7 +180,11 @@ def run_trial_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
     """Cross-validate one trial; a trial that cannot be fitted is an answer with its error.
 
     Args:
-        arguments: `path` of the Parquet file, `spec`, `trial` (with `share` and `prune_at`).
+        arguments: `path` of the Parquet file, `spec`, `trial` (with `share` and `prune_at`), and `cluster` where a
+            large fit may go to one.
+
+    Raises:
+        UnavailableError: the cluster is not there.
     """
     started = time.perf_counter()
     given = dict(arguments["trial"])
@@ -188,9 +193,13 @@ def run_trial_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
     spec = TrainingSpec.from_document(arguments["spec"])
     answer: dict[str, Any] = {"score": None, "score_std": None, "fold_scores": [], "notes": [], "error": None}
     try:
-        answer |= cross_validate(trial, spec, read_rows(arguments["path"], spec), share, prune_at)
+        rows = read_rows(arguments["path"], spec)
+        with cluster_for(arguments.get("cluster"), len(rows.train), len(spec.inputs)):
+            answer |= cross_validate(trial, spec, rows, share, prune_at)
         if answer["score"] is None and not answer.get("pruned"):
             answer["error"] = f"{spec.metric} is not defined on any fold."
+    except UnavailableError:
+        raise
     except LifecycleError as refusal:
         answer["error"] = refusal.message
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as refusal:

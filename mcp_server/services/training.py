@@ -27,7 +27,7 @@ from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import Progress
 from mcp_server.runtime.search_progress import search_progress
 from mcp_server.services.training_search import SearchRecords
-from mcp_server.settings import LimitSettings
+from mcp_server.settings import DaskSettings, LimitSettings
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.datasets import DatasetStore
 from mcp_server.stores.models import ModelRegistry
@@ -61,11 +61,13 @@ class TrainingService:
         clock: Clock,
         limits: LimitSettings,
         check_suite: SuiteCheck,
+        dask: DaskSettings | None = None,
     ) -> None:
         """Hold the parts.
 
         Args:
             check_suite: validates a dataset against a suite; gives whether it passed, and a sentence.
+            dask: the cluster that large fits go to, where its scheduler is set.
         """
         self._datasets = datasets
         self._models = models
@@ -75,6 +77,7 @@ class TrainingService:
         self._clock = clock
         self._limits = limits
         self._check_suite = check_suite
+        self._dask = dask
 
     def train_model(self, *, caller: Caller, progress: Progress, **arguments: Any) -> TrainingResult:
         """Run a whole training here and now; a worker runs the same parts as a durable job."""
@@ -216,13 +219,19 @@ class TrainingService:
     ) -> dict[str, Any]:
         answer: dict[str, Any] = run_in_child(
             function,
-            {"path": str(self._datasets.resolve(dataset).path), **arguments},
+            {"path": str(self._datasets.resolve(dataset).path), "cluster": self._cluster(), **arguments},
             memory_bytes=self._limits.child_memory_bytes,
             timeout_s=self._limits.trial_timeout_s if timeout_s is None else timeout_s,
             threads=1,
             cancelled=cancelled,
         )
         return answer
+
+    def _cluster(self) -> dict[str, Any] | None:
+        """Return the cluster for large fits; told to a child only, as its address may hold a password."""
+        if self._dask is None or self._dask.scheduler is None:
+            return None
+        return {"scheduler": self._dask.scheduler.get_secret_value(), "timeout_s": self._dask.connect_timeout_s}
 
     def finish_training(
         self,

@@ -1,6 +1,5 @@
 """Fits on a Dask cluster: the same bytes as without one, and a clear answer when there is none."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,40 +7,49 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from joblib import Parallel, delayed
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
-from mcp_server.engine.dask_backend import LARGE_CELLS, SETTING, dask_cluster, is_large
+from mcp_server.engine import dask_backend
+from mcp_server.engine.dask_backend import LARGE_CELLS, SETTING, cluster_for, dask_cluster, is_large
+from mcp_server.engine.estimators import Building
+from mcp_server.engine.pipelines import Trial, fit_trial, predict_output
+from mcp_server.engine.preprocessing import describe_inputs, model_input
 from mcp_server.errors import UnavailableError
+from tests.postgres import free_port
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+class Cluster:
+    """A real scheduler, and as many worker processes as are asked for."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.address = f"tcp://127.0.0.1:{free_port()}"
+        self._folder, self._stack = folder, stack
+        self._run("scheduler", "--host", "127.0.0.1", "--port", self.address.rsplit(":", 1)[1])
+
+    def add_worker(self) -> None:
+        self._run("worker", self.address, "--nthreads", "1", "--local-directory", str(self._folder), "--no-nanny")
+
+    def _run(self, what: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, "--no-dashboard"]
+        log = self._stack.enter_context((self._folder / what).open("ab"))
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        self._stack.callback(process.wait, 20)
+        self._stack.callback(process.terminate)
 
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real scheduler with two worker processes."""
-    folder: Path = tmp_path_factory.mktemp("dask")
-    address = f"tcp://127.0.0.1:{_free_port()}"
-    port = address.rsplit(":", 1)[1]
-    quiet = ["--no-dashboard"]
-    commands = [
-        ["scheduler", "--host", "127.0.0.1", "--port", port, *quiet],
-        *[["worker", address, "--nthreads", "1", "--local-directory", str(folder), "--no-nanny", *quiet]] * 2,
-    ]
-    with ExitStack() as stack, (folder / "log").open("wb") as log:
-        for command in commands:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "distributed.cli.dask_" + command[0], *command[1:]], stdout=log, stderr=log
-            )
-            stack.callback(process.wait, 20)
-            stack.callback(process.terminate)
-        yield address
+    with ExitStack() as stack:
+        cluster = Cluster(tmp_path_factory.mktemp("dask"), stack)
+        cluster.add_worker()
+        cluster.add_worker()
+        yield cluster.address
 
 
 @pytest.mark.slow
@@ -60,10 +68,37 @@ def test_a_fit_on_the_cluster_gives_the_bytes_of_one_process(scheduler: str):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("estimator", ["random_forest", "voting"])
+def test_a_model_fitted_on_the_cluster_predicts_the_same(
+    scheduler: str, estimator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_backend, "LARGE_CELLS", 1)
+    rng = np.random.default_rng(4)
+    frame = pl.DataFrame({"x": rng.normal(size=400), "word": rng.choice(["a", "b", "c"], 400)})
+    truth = (frame["x"].to_numpy() + rng.normal(size=400) > 0).astype(np.int64)
+    inputs = describe_inputs(frame, ["x", "word"])
+    members = [{"estimator": name, "params": {}} for name in ("logistic_regression", "extra_trees")]
+    trial = Trial(0, estimator, {}, members if estimator == "voting" else [])
+    matrix, building = model_input(frame, inputs), Building("binary", 7, 400, None, 2)
+
+    alone, _ = fit_trial(trial, inputs, matrix, truth, building)
+    with cluster_for({"scheduler": scheduler, "timeout_s": 30}, *matrix.shape):
+        there, _ = fit_trial(trial, inputs, matrix, truth, building)
+
+    assert predict_output(there, matrix, 2).tobytes() == predict_output(alone, matrix, 2).tobytes()
+
+
+@pytest.mark.slow
+def test_a_scheduler_without_workers_is_unavailable(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        cluster = Cluster(tmp_path, stack)
+        with pytest.raises(UnavailableError, match="has no workers"), dask_cluster(cluster.address, 8):
+            pass
+
+
+@pytest.mark.slow
 def test_the_tasks_run_in_the_workers_processes(scheduler: str):
     import os
-
-    from joblib import Parallel, delayed
 
     with dask_cluster(scheduler, 30):
         pids = set(Parallel(n_jobs=-1)(delayed(os.getpid)() for _ in range(20)))
@@ -74,7 +109,7 @@ def test_the_tasks_run_in_the_workers_processes(scheduler: str):
 def test_a_scheduler_that_is_not_there_is_unavailable_and_its_password_is_not_told():
     with (
         pytest.raises(UnavailableError) as refusal,
-        dask_cluster(f"tcp://ada:secret@127.0.0.1:{_free_port()}", 0.5),
+        dask_cluster(f"tcp://ada:secret@127.0.0.1:{free_port()}", 0.5),
     ):
         pass
 
