@@ -1,10 +1,14 @@
 """Fixtures that every test may use."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Tests run side by side, one a core: threads that wait for each other inside a fit only cost.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from mcp_server.runtime.clock import ManualClock
 from mcp_server.stores.artifacts import ArtifactStore
@@ -39,21 +43,38 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our tables, made once."""
+    path = tmp_path_factory.mktemp("tables") / "test.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(postgres: PostgresCluster) -> Iterator[str]:
+    """The name of a database with our tables, made once."""
+    with postgres.new_database() as url:
+        _migrate(_of_psycopg(url))
+        yield url.rpartition("/")[2]
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A migrated, empty database; each test runs on both engines."""
     if request.param == "sqlite":
-        yield from _migrated(f"sqlite:///{tmp_path / 'test.db'}")
+        yield request.getfixturevalue("sqlite_database")
         return
     cluster: PostgresCluster = request.getfixturevalue("postgres")
-    with cluster.new_database() as url:
-        yield from _migrated(url.replace("postgresql://", "postgresql+psycopg://"))
+    with cluster.new_database(request.getfixturevalue("_postgres_template")) as url:
+        yield from _opened(_of_psycopg(url))
 
 
 @pytest.fixture
-def sqlite_database(tmp_path: Path) -> Iterator[Database]:
+def sqlite_database(tmp_path: Path, _sqlite_template: Path) -> Iterator[Database]:
     """A migrated, empty SQLite database, for tests whose subject is not the store."""
-    yield from _migrated(f"sqlite:///{tmp_path / 'test.db'}")
+    shutil.copyfile(_sqlite_template, tmp_path / "test.db")
+    yield from _opened(f"sqlite:///{tmp_path / 'test.db'}")
 
 
 @pytest.fixture
@@ -78,9 +99,18 @@ def mlflow_uri(tmp_path: Path, _mlflow_template: Path) -> str:
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
-def _migrated(url: str) -> Iterator[Database]:
+def _of_psycopg(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://")
+
+
+def _migrate(url: str) -> None:
     database = Database(url)
     database.migrate()
+    database.close()
+
+
+def _opened(url: str) -> Iterator[Database]:
+    database = Database(url)
     try:
         yield database
     finally:

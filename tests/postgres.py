@@ -23,11 +23,11 @@ class PostgresCluster:
         self._port = port
 
     @contextmanager
-    def new_database(self) -> Iterator[str]:
-        """Yield the URL of a fresh, empty database."""
+    def new_database(self, template: str = "template1") -> Iterator[str]:
+        """Yield the URL of a fresh database, empty or a copy of `template`, which nobody is connected to."""
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         try:
             yield self._url(name)
         finally:

@@ -184,6 +184,7 @@ def test_a_regression_and_a_bare_array_can_be_registered(world: World) -> None:
     assert described.test_metrics["accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_the_same_file_again_is_a_patch_and_another_one_a_minor_version(world: World) -> None:
     own = own_pipeline(LogisticRegression())
     data = skops.io.dumps(own)

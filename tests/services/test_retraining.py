@@ -71,6 +71,7 @@ def test_a_schedule_is_caught_up_once(world: World) -> None:
     assert started(world) == ["retrain-live-1"]
 
 
+@pytest.mark.slow
 def test_the_cool_down_holds_back_the_next_training(world: World) -> None:
     save(world, {"drift": {"share": 0.3}}, promote="none", cooldown="1d")
     world.predict(games(300, seed=6, shift=150))
@@ -138,6 +139,7 @@ def test_a_model_that_is_no_better_is_not_started(world: World) -> None:
     assert "not distinguishable" in (policy(world).state.outcome or "")
 
 
+@pytest.mark.slow
 def test_a_rollout_that_is_refused_leaves_the_version(world: World) -> None:
     write_games(world, "games", games(3000, seed=2, flip=True, first_season=2008))
     save(world, {"drift": {"share": 0.3}})

@@ -480,6 +480,7 @@ def test_files_that_are_known_to_be_bad_are_refused(
         stand.plan(dataset="bad", target="y", features=None)
 
 
+@pytest.mark.slow
 def test_a_trial_worse_than_the_median_of_the_others_stops_after_some_folds(trained: Stand) -> None:
     plan = trained.plan(name="pruned", cv=4)
     trial = trained.service.ask_trials(plan, 0, [])[0]

@@ -39,6 +39,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "table.parquet"
 
 
+@pytest.mark.slow
 def test_each_expectation_has_an_outcome_of_its_own(path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     folder = tmp_path / "temporary"
     folder.mkdir()
