@@ -6,6 +6,7 @@ reverse order. Heavy libraries (scikit-learn, MLflow, matplotlib) are imported w
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -146,8 +147,11 @@ def open_app(
     with ExitStack() as stack:
         if with_worker:
             stack.callback(WorkerSupervisor(settings).close)
-        app = _make(settings, roles_by_tool, job_kinds, stack)
-        threading.Thread(target=_warm_up, args=(app.models,), name="warm-up", daemon=True).start()
+        with ThreadPoolExecutor(1, "libraries") as beside:
+            libraries = beside.submit(_load_libraries)
+            app = _make(settings, roles_by_tool, job_kinds, stack)
+            libraries.result()
+        threading.Thread(target=_open_registry, args=(app.models,), name="warm-up", daemon=True).start()
         return _kept(app, stack.pop_all())
 
 
@@ -350,11 +354,18 @@ def _needs_great_expectations(validation: ValidationService, kind: str, argument
     return kind == "validate_dataset" and bool(validation.foreign_types(arguments["suite"]))
 
 
-def _warm_up(models: ModelRegistry) -> None:
-    """Load the heavy libraries and open MLflow beside the first calls, so that none of those waits for them."""
+def _load_libraries() -> None:
+    """Load scikit-learn and SciPy before any call runs.
+
+    Their packages import each other in circles: two threads that load parts of them at once may both fail, with
+    "cannot import name ... from partially initialized module".
+    """
     import mcp_server.engine.canary
     import mcp_server.engine.scoring  # noqa: F401
 
+
+def _open_registry(models: ModelRegistry) -> None:
+    """Open MLflow beside the first calls, so that none of those waits for it."""
     try:
         models.open()
     except LifecycleError as failure:  # the first call that needs it says so; health does too
