@@ -30,39 +30,56 @@ SHARE_WON = 0.5
 
 
 def run(trainer: str, problem: str, budget_s: float, folder: Path) -> dict[str, Any]:
-    """Return what a trainer's process said."""
+    """Return what a trainer's process said; `error` where it failed."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.training_worker", trainer, problem, f"{budget_s:g}"]
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{trainer} failed on {problem}: {done.stderr[-2000:]}")
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        return {"error": f"exit {done.returncode}: {last}"}
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
 
 
-def compare(problem: str, budget_s: float, table: Table) -> bool:
-    """Add the rows of a problem; True when ours scores as well as FLAML or better."""
+def compare(problem: str, budget_s: float, console: Console) -> bool:
+    """Print the rows of a problem; True when ours scores as well as FLAML or better.
+
+    Raises:
+        RuntimeError: ours failed, so that there is nothing to compare with.
+    """
     task = PROBLEMS[problem]().task
     first, second = ("rmse", "r2") if task == "regression" else ("log_loss", "accuracy")
+    table = Table(title=f"{problem}, {budget_s:g} s each; differences are ours less theirs, less is better")
+    for heading in ("trainer", "winner", "score", "also", "ours less theirs (95 %)", "ours is", "s"):
+        table.add_column(heading)
+    scores = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        answers = {trainer: run(trainer, problem, budget_s, folder) for trainer in TRAINERS}
-        outputs = {trainer: np.load(folder / f"{trainer}.npy") for trainer in TRAINERS}
-        truth = np.load(folder / "rows.npz")["truth"]
-    scores = {trainer: score(METRICS[first], truth, output) for trainer, output in outputs.items()}
-    for trainer, output in outputs.items():
-        paired = paired_bootstrap(METRICS[first], truth, outputs["ours"], output, 0) if trainer != "ours" else None
-        interval = "" if paired is None else f"{paired.difference:+.4f} [{paired.ci_low:+.4f}, {paired.ci_high:+.4f}]"
-        table.add_row(
-            problem if trainer == "ours" else "",
-            trainer,
-            str(answers[trainer]["winner"]),
-            f"{first} {scores[trainer]:.4f}",
-            f"{second} {score(METRICS[second], truth, output):.4f}",
-            interval,
-            "" if paired is None else paired.verdict,
-            f"{answers[trainer]['seconds']:.1f}",
-        )
-    return float(scores["ours"] or 0) <= float(scores["flaml"] or 0)
+        for trainer in TRAINERS:
+            answer = run(trainer, problem, budget_s, folder)
+            if "error" in answer and trainer == "ours":
+                raise RuntimeError(f"ours failed on {problem}: {answer['error']}")
+            if "error" in answer:
+                table.add_row(trainer, f"failed: {answer['error']}", "", "", "", "", "")
+                continue
+            output, truth = np.load(folder / f"{trainer}.npy"), np.load(folder / "rows.npz")["truth"]
+            scores[trainer] = score(METRICS[first], truth, output)
+            paired = None
+            if trainer != "ours":
+                paired = paired_bootstrap(METRICS[first], truth, np.load(folder / "ours.npy"), output, 0)
+            interval = (
+                "" if paired is None else f"{paired.difference:+.4f} [{paired.ci_low:+.4f}, {paired.ci_high:+.4f}]"
+            )
+            table.add_row(
+                trainer,
+                str(answer["winner"]),
+                f"{first} {scores[trainer]:.4f}",
+                f"{second} {score(METRICS[second], truth, output):.4f}",
+                interval,
+                "" if paired is None else paired.verdict,
+                f"{answer['seconds']:.1f}",
+            )
+    console.print(table)
+    return "flaml" not in scores or float(scores["ours"] or 0) <= float(scores["flaml"] or 0)
 
 
 def main() -> int:
@@ -72,9 +89,6 @@ def main() -> int:
     parser.add_argument("--only", choices=list(PROBLEMS), action="append")
     asked = parser.parse_args(list(itertools.dropwhile(lambda word: not word.startswith("-"), sys.argv[1:])))
     console = Console(width=150)
-    table = Table(title=f"{asked.budget:g} s each; differences are ours less theirs, less is better")
-    for heading in ("data", "trainer", "winner", "score", "also", "ours less theirs (95 %)", "ours is", "s"):
-        table.add_column(heading)
     if importlib.util.find_spec("flaml") is None:
         console.print("FLAML is not installed: skipped; `make bench-training` brings it.")
         return 0
@@ -82,8 +96,7 @@ def main() -> int:
     if not GAMES.exists() and "games" in names:
         console.print("The games are not there (../shared/data): skipped.")
         names = [name for name in names if name != "games"]
-    won = [compare(name, asked.budget, table) for name in names]
-    console.print(table)
+    won = [compare(name, asked.budget, console) for name in names]
     console.print(f"As good as FLAML or better: {sum(won)} of {len(won)}. Load: {os.getloadavg()[0]:.1f}.")
     return int(sum(won) < SHARE_WON * len(won))
 
