@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ import pytest
 
 # Tests run side by side, one a core: threads that wait for each other inside a fit only cost.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Children find scikit-learn loaded, as a worker's do; without this each of them takes seconds to import it.
+multiprocessing.set_forkserver_preload(["mcp_server.runtime.child", "mcp_server.engine.training"])
 
 from mcp_server.runtime.clock import ManualClock
 from mcp_server.stores.artifacts import ArtifactStore

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from mcp_server.engine.estimators import ENSEMBLES, FAMILIES, Choice, Parameter
+from mcp_server.engine.estimators import COLUMN_PREFIX, ENSEMBLES, FAMILIES, Choice, Parameter
 from mcp_server.engine.metrics import Task
 from mcp_server.engine.pipelines import Trial
 from mcp_server.engine.sampling import FAMILY, make_study, prune_limits, suggest
@@ -22,6 +22,19 @@ ROUND_SIZE = 4
 ENSEMBLE_MEMBERS = 3
 MAX_TRIALS = 1000
 _FINALISTS = 2
+_CHEAPEST_FIRST = (
+    "ridge",
+    "logistic_regression",
+    "naive_bayes",
+    "dummy",
+    "elastic_net",
+    "lightgbm",
+    "xgboost",
+    "hist_gradient_boosting",
+    "knn",
+    "extra_trees",
+    "random_forest",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,8 @@ class Search:
         ensembles: `voting`, `stacking`: one trial each, after all others.
         spaces: by family, the parameters that are searched.
         trials: how many trials there are in all.
+        budgeted: a time budget may end it at any time; the cheapest families come first, and the first trial is
+            never cut, so that there is a model however short the budget.
         halving: families compete on shares of the rows first, and only the best of them are searched.
     """
 
@@ -43,6 +58,7 @@ class Search:
     trials: int
     seed: int
     higher_is_better: bool
+    budgeted: bool = False
     halving: bool = False
 
     def to_document(self) -> dict[str, Any]:
@@ -68,7 +84,7 @@ def plan_search(
     task: Task,
     seed: int,
     higher_is_better: bool,
-    halving: bool = False,
+    budgeted: bool = False,
 ) -> Search:
     """Return the search with its spaces resolved and its number of trials settled.
 
@@ -82,10 +98,12 @@ def plan_search(
             f"trials must be 1 to {MAX_TRIALS}, not {trials}.", hint="20 is a good start; search=none fits once."
         )
     families = [name for name in estimators if name not in ENSEMBLES]
+    if budgeted:
+        families.sort(key=_cost)
     ensembles = [name for name in estimators if name in ENSEMBLES]
     spaces = {name: list(FAMILIES[name].space) if name in FAMILIES else [] for name in families}
     spaces |= overridden(spaces, overrides, task)
-    search = Search(method, families, ensembles, spaces, trials, seed, higher_is_better)
+    search = Search(method, families, ensembles, spaces, trials, seed, higher_is_better, budgeted)
     available = available_trials(search)
     total = available if method == "none" else min(trials, available)
     if total <= len(ensembles):
@@ -93,8 +111,8 @@ def plan_search(
             f"{trials} trials are too few for {', '.join(ensembles)}: they are made of the best others.",
             hint=f"Use at least {len(ensembles) + len(families)} trials.",
         )
-    competing = halving and method in ("random", "bayesian") and not ensembles and len(families) > _FINALISTS
-    competing = competing and total > sum(size for size, _ in _stages(len(families)))
+    competing = budgeted and method in ("random", "bayesian") and not ensembles and len(families) > _FINALISTS
+    competing = competing and total > 1 + sum(size for size, _ in _stages(len(families)))
     return replace(search, trials=total, halving=competing)
 
 
@@ -108,6 +126,13 @@ def available_trials(search: Search) -> int:
     else:
         singles = MAX_TRIALS if tunable else len(search.families)
     return min(MAX_TRIALS, singles + len(search.ensembles))
+
+
+def _cost(family: str) -> int:
+    """Return the rank of a family by the time that a fit takes; a column costs nothing."""
+    if family in _CHEAPEST_FIRST:
+        return 1 + _CHEAPEST_FIRST.index(family)
+    return 0 if family.startswith(COLUMN_PREFIX) else 1 + len(_CHEAPEST_FIRST)
 
 
 def _tunable(search: Search) -> list[str]:
@@ -131,7 +156,7 @@ def ask(search: Search, history: Sequence[Mapping[str, Any]]) -> list[Trial]:
     if search.halving:
         competing, _, finalists = _competition(search, history)
         if competing:
-            return competing
+            return [*([] if history else [_default_trial(search, 0)]), *competing]
         return _sampled(search, range(first, min(first + ROUND_SIZE, singles)), history, finalists)
     numbers = range(first, min(first + ROUND_SIZE, singles))
     if search.method == "none":
@@ -142,30 +167,52 @@ def ask(search: Search, history: Sequence[Mapping[str, Any]]) -> list[Trial]:
     return _sampled(search, numbers, history, search.families)
 
 
-def ask_documents(search: Search, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the next round as JSON, each trial with its `share` of the rows and the fold means to `prune_at`.
+def ask_documents(
+    search: Search, history: Sequence[Mapping[str, Any]], *, time_is_up: bool = False
+) -> list[dict[str, Any]]:
+    """Return the next round as JSON: trials with a `share` of the rows, fold means to `prune_at`, and whether `uncut`.
 
     Only rounds that have ended decide what is pruned, so the number of workers does not. The first trial of a family
-    and an ensemble are never pruned.
+    and an ensemble are never pruned. The first trial of a search with a time budget is `uncut`: it may take longer.
+
+    Args:
+        time_is_up: the time budget has ended; only a search that has no score yet goes on, with one trial at a time.
     """
+    trials = [] if time_is_up else ask(search, history)
+    if not trials:
+        cut_short = time_is_up or any(result.get("cut") for result in history)
+        return _last_resort(search, history) if cut_short else []
     share = _competition(search, history)[1] if search.halving else 1.0
     limits = prune_limits(search, history)
     seen = {result["estimator"] for result in history}
-    return [
-        trial.to_document()
-        | {
-            "share": share,
-            "prune_at": limits if share == 1.0 and trial.estimator in seen and not trial.members else None,
-        }
-        for trial in ask(search, history)
-    ]
+    documents = []
+    for trial in trials:
+        opens = search.budgeted and trial.number == 0
+        of_rows = 1.0 if opens else share
+        prunable = of_rows == 1.0 and trial.estimator in seen and not trial.members
+        further = {"share": of_rows, "prune_at": limits if prunable else None, "uncut": opens}
+        documents.append(trial.to_document() | further)
+    return documents
+
+
+def _last_resort(search: Search, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a trial beyond the time budget, of the cheapest family that has not failed, while none has a score."""
+    if best_first(search, history):
+        return []
+    failed = {result["estimator"] for result in history if result["score"] is None and not result.get("cut")}
+    left = [name for name in search.families if name not in failed]
+    if not left:
+        return []
+    trial = replace(_default_trial(search, search.families.index(left[0])), number=len(history))
+    return [trial.to_document() | {"share": 1.0, "prune_at": None, "uncut": True}]
 
 
 def n_rounds(search: Search) -> int:
     """Return how many rounds of trials a search has at most."""
     singles = search.trials - len(search.ensembles)
     stages = len(_stages(len(search.families))) if search.halving else 0
-    return -(-singles // ROUND_SIZE) + stages + (1 if search.ensembles else 0)
+    last_resorts = len(search.families) if search.budgeted else 0
+    return -(-singles // ROUND_SIZE) + stages + (1 if search.ensembles else 0) + last_resorts
 
 
 def _stages(n_families: int) -> list[tuple[int, float]]:
@@ -180,19 +227,24 @@ def _stages(n_families: int) -> list[tuple[int, float]]:
 
 
 def _competition(search: Search, history: Sequence[Mapping[str, Any]]) -> tuple[list[Trial], float, list[str]]:
-    """Return the trials of the stage that is due and their share of the rows; when all are over, the finalists."""
-    alive, done = list(search.families), 0
+    """Return the trials of the stage that is due and their share of the rows; when all are over, the finalists.
+
+    The first trial of the search runs beside the first stage: the usual parameters of the cheapest family on all rows.
+    So that family, when it gets to the last stage, has its trial already.
+    """
+    alive, done = list(search.families), 1
     for size, share in _stages(len(search.families)):
         going_on = alive[:size]
-        if done == len(history) and going_on:
+        asked = [name for name in going_on if share < 1.0 or name != search.families[0]]
+        if asked and max(1, len(history)) == done:
             trials = [
                 replace(_default_trial(search, search.families.index(name)), number=done + offset)
-                for offset, name in enumerate(going_on)
+                for offset, name in enumerate(asked)
             ]
             return trials, share, []
-        stage = history[done : done + len(going_on)]
+        stage = [*(history[:1] if len(asked) < len(going_on) else []), *history[done : done + len(asked)]]
         alive = [result["estimator"] for result in best_first(search, stage, share)]
-        done += len(going_on)
+        done += len(asked)
     return [], 1.0, alive
 
 

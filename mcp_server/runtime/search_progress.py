@@ -7,14 +7,15 @@ _FROM, _SPAN = 0.05, 0.75  # of the whole training: the plan comes before, the r
 
 
 def search_progress(
-    plan: Mapping[str, Any], history: Sequence[Mapping[str, Any]], elapsed_s: float
+    plan: Mapping[str, Any], history: Sequence[Mapping[str, Any]], now_s: float
 ) -> tuple[float, str]:
     """Return how far a training is (0 to 1) after the trials in `history`, and that in words.
 
     Args:
-        plan: of the training: `n_trials`, `time_budget_seconds`, `search.higher_is_better`.
-        elapsed_s: since the search began.
+        plan: of the training: `n_trials`, `time_budget_seconds`, `search_from`, `search.higher_is_better`.
+        now_s: as `search_from`, since the epoch.
     """
+    elapsed_s = max(0.0, now_s - plan["search_from"])
     done, budget_s = len(history), plan.get("time_budget_seconds")
     share = done / max(plan["n_trials"], done, 1)
     words = f"trial {done} of {plan['n_trials']}"
@@ -28,6 +29,8 @@ def search_progress(
         words += f"; best so far {best['score']:.4f} ({best.get('estimator')}, trial {best['number'] + 1})"
     if budget_s is not None:
         words += f"; {max(0.0, budget_s - elapsed_s):.0f} s left"
+    elif 0 < done < plan["n_trials"]:
+        words += f"; about {elapsed_s / done * (plan['n_trials'] - done):.0f} s left"
     return _FROM + _SPAN * share, words
 
 

@@ -83,15 +83,14 @@ class TrainingService:
         """Run a whole training here and now; a worker runs the same parts as a durable job."""
         job_id = f"inline-{uuid.uuid4().hex}"
         plan = self.plan_training(caller=caller, job_id=job_id, **arguments)
-        started = self._clock.monotonic()
         history: list[dict[str, Any]] = []
         for index in range(plan["n_rounds"]):
-            budget = plan["time_budget_seconds"]
-            if budget is not None and self._clock.monotonic() - started >= budget:
+            trials = self.ask_trials(plan, index, list(history))
+            if not trials:
                 break
-            for trial in self.ask_trials(plan, index, list(history)):
+            for trial in trials:
                 history.append(trial.get("known") or self.run_trial(plan, trial, progress.cancelled))
-                progress(*search_progress(plan, history, self._clock.monotonic() - started))
+                progress(*search_progress(plan, history, self._clock.now().timestamp()))
         return self.finish_training(caller=caller, job_id=job_id, plan=plan, history=history, progress=progress)
 
     def plan_training(self, *, caller: Caller, job_id: str, **arguments: Any) -> dict[str, Any]:
@@ -137,11 +136,11 @@ class TrainingService:
             "n_trials": search.trials,
             "n_rounds": n_rounds(search),
             "time_budget_seconds": request.time_budget_seconds,
-            "planned_at": self._clock.now().timestamp(),
         }
         found = self._searches.begin(job_id, plan)
         notes = [f"{len(found)} trials of an unfinished training with this recipe were taken over."] if found else []
-        return plan | {"found_before": found, "warnings": [*plan["warnings"], *notes]}
+        warnings = [*plan["warnings"], *notes]
+        return plan | {"found_before": found, "warnings": warnings, "search_from": self._clock.now().timestamp()}
 
     def _require_suite(self, dataset: str, suite: str | None) -> None:
         if suite is None:
@@ -158,6 +157,7 @@ class TrainingService:
     ) -> list[dict[str, Any]]:
         """Return the next round of trials; none when the search is over. The same history gives the same trials.
 
+        The time budget counts from the end of the plan. Once it has ended there are no more, unless none has a score.
         A trial that an unfinished training of the same recipe has made carries its result as `known`.
 
         Raises:
@@ -165,7 +165,9 @@ class TrainingService:
         """
         from mcp_server.engine.search import Search, ask_documents
 
-        return self._searches.with_known(plan, ask_documents(Search.from_document(plan["search"]), history))
+        time_is_up = round_index > 0 and self._left_s(plan) <= 0
+        search = Search.from_document(plan["search"])
+        return self._searches.with_known(plan, ask_documents(search, history, time_is_up=time_is_up))
 
     def run_trial(
         self, plan: Mapping[str, Any], trial: Mapping[str, Any], cancelled: Callable[[], bool]
@@ -176,8 +178,9 @@ class TrainingService:
             CancelledError: the job was cancelled.
             UnavailableError: the database does not answer.
         """
-        arguments = {"spec": plan["spec"], "trial": dict(trial)}
-        left_s = self._left_s(plan)
+        arguments = {"spec": plan["spec"], "trial": {key: trial[key] for key in trial if key != "uncut"}}
+        uncut = bool(trial.get("uncut"))
+        left_s = math.inf if uncut else self._left_s(plan)
         timeout_s = min(left_s, self._limits.trial_timeout_s)
         try:
             if left_s <= 0:
@@ -197,13 +200,14 @@ class TrainingService:
                 "error": "The time budget ended." if cut else refusal.message,
                 "duration_s": 0.0,
             }
+        answer["late"] = uncut and self._left_s(plan) < 0
         self._searches.record(plan, answer)
         return answer
 
     def _left_s(self, plan: Mapping[str, Any]) -> float:
         """Return the seconds left of the time budget; infinite without one."""
         budget_s = plan["time_budget_seconds"]
-        return math.inf if budget_s is None else plan["planned_at"] + budget_s - self._clock.now().timestamp()
+        return math.inf if budget_s is None else plan["search_from"] + budget_s - self._clock.now().timestamp()
 
     def findings(self, job_id: str) -> dict[str, Any] | None:
         """Return what a cancelled training had found: `message`, `hint`, `details`; None for any other job."""
@@ -266,7 +270,7 @@ class TrainingService:
             }
             scores = self._in_child(_FINISH, plan["dataset"], arguments, progress.cancelled)
             progress(0.92, "writing the model card and registering")
-            seconds = self._clock.now().timestamp() - float(plan["planned_at"])
+            seconds = self._clock.now().timestamp() - float(plan["search_from"])
             result = outcome.make_result(plan, history, winner, scores, seconds)
             report = outcome.make_card(plan, result, scores, paths["held_out"])
             registered = self._models.register(

@@ -46,13 +46,10 @@ def choose(plan: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Map
     ranked = best_first(Search.from_document(plan["search"]), history)
     if ranked:
         return ranked[0]
-    if all(trial.get("cut") for trial in history):
-        raise FailedPreconditionError(
-            "The time budget ended before the first trial did.", hint="Raise time_budget_seconds."
-        )
-    errors = list(dict.fromkeys(f"{trial['estimator']}: {trial['error']}" for trial in history))
+    failed = [trial for trial in history if trial["error"] and not trial.get("cut")]
+    errors = list(dict.fromkeys(f"{trial['estimator']}: {trial['error']}" for trial in failed))
     raise FailedPreconditionError(
-        f"None of the {len(history)} trials could be fitted. {errors[0]}",
+        " ".join([f"None of the {len(history)} trials could be fitted.", *errors[:1]]),
         hint="Look at the data with check_training_data, or choose other estimators.",
         details={"errors": errors[:10]},
     )
@@ -167,6 +164,12 @@ def _warnings(
             f"The time budget of {plan['time_budget_seconds']:g} s ended the search after {len(history)} of "
             f"{plan['n_trials']} trials{stopped}."
         )
+    texts += [
+        f"The time budget of {plan['time_budget_seconds']:g} s ended before {trial['estimator']} did (trial "
+        f"{trial['number'] + 1}); it was let finish, so that there is a model."
+        for trial in history
+        if trial.get("late")
+    ]
     n_pruned = sum(bool(trial.get("pruned")) for trial in history)
     if n_pruned:
         texts.append(f"{n_pruned} trials were pruned after some folds, worse than the median of the others.")

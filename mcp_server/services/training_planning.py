@@ -244,7 +244,7 @@ def make_search(request: TrainingRequest, spec: TrainingSpec, estimators: Sequen
         task=spec.task,
         seed=request.seed,
         higher_is_better=METRICS[spec.metric].higher_is_better,
-        halving=budgeted,
+        budgeted=budgeted,
     )
 
 

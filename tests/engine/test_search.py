@@ -116,14 +116,15 @@ def score_of(trial: dict[str, Any]) -> float:
 
 def test_families_compete_on_doubling_shares_of_the_rows_until_the_best_are_searched() -> None:
     families = [*FAMILIES, "random_forest", "naive_bayes"]
-    search = planned(estimators=families, trials=20, halving=True)
+    search = planned(estimators=families, trials=20, budgeted=True)
     history: list[dict[str, Any]] = []
     rounds = []
     for _ in range(n_rounds(search)):
         asked = ask_documents(search, history)
         rounds.append([(trial["estimator"], trial["share"]) for trial in asked])
         history += [trial | {"score": score_of(trial), "fold_scores": []} for trial in asked]
-    assert rounds[0] == [(name, 0.25) for name in families]
+    cheapest_first = ["logistic_regression", "naive_bayes", "hist_gradient_boosting", "extra_trees", "random_forest"]
+    assert rounds[0] == [("logistic_regression", 1.0), *((name, 0.25) for name in cheapest_first)]
     assert rounds[1] == [(name, 0.5) for name in ("extra_trees", "hist_gradient_boosting", "random_forest")]
     assert rounds[2] == [(name, 1.0) for name in ("extra_trees", "hist_gradient_boosting")]
     later = [trial for asked in rounds[3:] for trial in asked]
@@ -136,12 +137,42 @@ def test_families_compete_on_doubling_shares_of_the_rows_until_the_best_are_sear
 
 
 def test_a_family_that_fails_in_a_stage_does_not_go_on() -> None:
-    search = planned(estimators=FAMILIES, trials=12, halving=True)
+    search = planned(estimators=FAMILIES, trials=12, budgeted=True)
     first = ask_documents(search, [])
-    history = [trial | {"score": None if trial["number"] < 2 else 0.5, "fold_scores": []} for trial in first]
+    history = [trial | {"score": None if trial["number"] < 3 else 0.5, "fold_scores": []} for trial in first]
     assert [trial["estimator"] for trial in ask_documents(search, history)] == ["extra_trees"]
     nothing = [trial | {"score": None, "fold_scores": []} for trial in first]
     assert ask_documents(search, nothing) == []
+
+
+def test_the_family_that_opened_a_search_is_not_tried_again_with_the_same_parameters() -> None:
+    search = planned(estimators=FAMILIES, trials=12, budgeted=True)
+    first = ask_documents(search, [])
+    assert [(trial["estimator"], trial["share"]) for trial in first] == [
+        ("logistic_regression", 1.0),
+        ("logistic_regression", 0.5),
+        ("hist_gradient_boosting", 0.5),
+        ("extra_trees", 0.5),
+    ]
+    history = [trial | {"score": 0.1 * trial["number"], "fold_scores": []} for trial in first]
+    second = ask_documents(search, history)
+    assert [(trial["number"], trial["estimator"]) for trial in second] == [(4, "hist_gradient_boosting")]
+    history += [trial | {"score": 0.9, "fold_scores": []} for trial in second]
+    later = ask_documents(search, history)
+    assert [trial["number"] for trial in later] == [5, 6, 7, 8]
+    assert {trial["estimator"] for trial in later} <= {"logistic_regression", "hist_gradient_boosting"}
+
+
+def test_when_time_is_up_only_a_search_without_a_score_goes_on_with_the_next_family_that_has_not_failed() -> None:
+    search = planned(estimators=["svm", "ridge", "knn"], trials=12, budgeted=True, task="regression")
+    first = ask_documents(search, [])
+    failed = [trial | {"score": None, "cut": trial["number"] > 0, "fold_scores": []} for trial in first]
+    for time_is_up in (True, False):  # a round that was cut has ended the time too
+        (last,) = ask_documents(search, failed, time_is_up=time_is_up)
+        assert (last["estimator"], last["number"], last["uncut"]) == ("knn", len(first), True)
+    scored = [*failed, last | {"score": 0.5, "fold_scores": []}]
+    assert ask_documents(search, scored, time_is_up=True) == []
+    assert ask_documents(search, [trial | {"cut": False} for trial in failed], time_is_up=True) == []
 
 
 def test_only_later_trials_are_pruned_and_at_the_median_of_ended_ones() -> None:

@@ -1,6 +1,6 @@
-"""Training through the service, on real stores: the plan, the search, the result, and what is refused."""
+"""Training through the service, on real stores: the plan, the result, and what is refused."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,112 +10,16 @@ import pytest
 
 from mcp_server.errors import (
     AlreadyExistsError,
-    CancelledError,
     FailedPreconditionError,
     InvalidArgumentError,
     LifecycleError,
     NotFoundError,
     ResourceExhaustedError,
 )
-from mcp_server.results.training import TrainingResult
-from mcp_server.runtime.clock import ManualClock
-from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import NoProgress
-from mcp_server.services.training import TrainingService
-from mcp_server.settings import LimitSettings, MlflowSettings
-from mcp_server.stores.artifacts import ArtifactStore
-from mcp_server.stores.database import Database
-from mcp_server.stores.datasets import DatasetStore
-from mcp_server.stores.models import ModelRegistry
-from mcp_server.stores.reports import ReportStore
-from mcp_server.stores.studies import StudyStore
+from mcp_server.settings import LimitSettings
 from tests.engine.models import need_booster
-
-CALLER = Caller(name="ada", role="data_scientist")
-N_ROWS = 400
-QUICK: dict[str, Any] = {"estimators": ["logistic_regression"], "search": "none", "cv": 2}
-
-
-def games(seed: int = 0, n_rows: int = N_ROWS) -> pl.DataFrame:
-    """A made-up season table: a rating decides who wins, a forecast knows it, points are scored afterwards."""
-    rng = np.random.default_rng(seed)
-    rating = rng.normal(size=n_rows)
-    chance = 1 / (1 + np.exp(-rating))
-    won = (rng.uniform(size=n_rows) < chance).astype(int)
-    points = rng.integers(80, 120, n_rows)
-    return pl.DataFrame(
-        {
-            "game": [f"g{i:05d}" for i in range(n_rows)],
-            "season": np.repeat(np.arange(2000, 2010), n_rows // 10),
-            "rating": rating,
-            "rest": [None if x < 0.1 else int(x * 5) for x in rng.uniform(size=n_rows)],
-            "venue": rng.choice(["north", "south", "east"], n_rows),
-            "forecast": chance,
-            "points": points,
-            "points_against": points - np.where(won == 1, 1, -1) * rng.integers(1, 20, n_rows),
-            "won": won,
-        }
-    )
-
-
-class Stand:
-    """The service with what stands behind it."""
-
-    def __init__(self, folder: Path, database: Database, artifacts: ArtifactStore, clock: ManualClock) -> None:
-        self.datasets = DatasetStore(database, artifacts, clock)
-        self.reports = ReportStore(database, artifacts, clock)
-        self.models = ModelRegistry(
-            database=database, artifacts=artifacts, clock=clock, settings=MlflowSettings(), data_dir=folder
-        )
-        self.studies = StudyStore(database, folder)
-        self.suites: dict[str, bool] = {}
-        self.artifacts, self.clock = artifacts, clock
-        self.service = self.make(LimitSettings())
-        self.first: TrainingResult | None = None
-
-    def make(self, limits: LimitSettings) -> TrainingService:
-        return TrainingService(
-            datasets=self.datasets,
-            models=self.models,
-            reports=self.reports,
-            artifacts=self.artifacts,
-            studies=self.studies,
-            clock=self.clock,
-            limits=limits,
-            check_suite=lambda dataset, suite: (self.suites[suite], f"{dataset} against {suite}"),
-        )
-
-    def write(self, name: str, frame: pl.DataFrame) -> None:
-        self.datasets.write(name, frame, source="test", lineage={}, caller=CALLER)
-
-    def plan(self, **arguments: Any) -> dict[str, Any]:
-        given = {"name": "winner", "dataset": "games", "target": "won", "features": ["rating", "rest", "venue"]}
-        return self.service.plan_training(caller=CALLER, job_id="job", **given | QUICK | arguments)
-
-    def train(self, **arguments: Any) -> TrainingResult:
-        given = {"name": "winner", "dataset": "games", "target": "won", "features": ["rating", "rest", "venue"]}
-        return self.service.train_model(caller=CALLER, progress=NoProgress(), **given | QUICK | arguments)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    """A stand with `winner` 1.0.0 and 2.0.0 trained, for tests that only look at them."""
-    folder = tmp_path_factory.mktemp("trained")
-    database = Database(f"sqlite:///{folder / 'test.db'}")
-    database.migrate()
-    made = Stand(folder, database, ArtifactStore(folder / "artifacts"), ManualClock())
-    made.write("games", games())
-    made.first = made.train(baseline="forecast")
-    made.train(features=["rating"])
-    yield made
-    database.close()
-
-
-@pytest.fixture
-def stand(tmp_path: Path, sqlite_database: Database, artifacts: ArtifactStore, clock: ManualClock) -> Stand:
-    made = Stand(tmp_path, sqlite_database, artifacts, clock)
-    made.write("games", games())
-    return made
+from tests.services.training_world import CALLER, N_ROWS, Stand, games
 
 
 def test_a_training_registers_a_model_with_honest_scores(trained: Stand) -> None:
@@ -137,19 +41,6 @@ def test_a_training_registers_a_model_with_honest_scores(trained: Stand) -> None
     assert [column.kind for column in version.signature.inputs] == ["numeric", "numeric", "category"]
     assert trained.models.reference(version).columns[:3] == ["rating", "rest", "venue"]
     assert "Model card: honest@1.0.0" in trained.models.card(version).html
-
-
-@pytest.mark.slow
-def test_a_bayesian_search_is_the_same_whatever_the_order_in_which_a_round_ends(stand: Stand) -> None:
-    plan = stand.plan(search="bayesian", estimators=["logistic_regression", "naive_bayes"], trials=6)
-    assert (plan["n_trials"], plan["n_rounds"]) == (6, 2)
-    first = stand.service.ask_trials(plan, 0, [])
-    assert [trial["estimator"] for trial in first[:2]] == ["logistic_regression", "naive_bayes"]
-    history = [stand.service.run_trial(plan, trial, lambda: False) for trial in first]
-    again = [stand.service.run_trial(plan, trial, lambda: False) for trial in reversed(first)]
-    by_number = sorted(again, key=lambda trial: trial["number"])
-    assert [trial["score"] for trial in by_number] == [trial["score"] for trial in history]
-    assert stand.service.ask_trials(plan, 1, history) == stand.service.ask_trials(plan, 1, by_number)
 
 
 def test_a_finish_that_runs_twice_registers_once(trained: Stand) -> None:
@@ -214,29 +105,6 @@ def test_pure_noise_is_called_noise(trained: Stand) -> None:
     trained.write("noise", pl.DataFrame({"x": rng.normal(size=500), "y": rng.integers(0, 2, 500)}))
     result = trained.train(name="noise", dataset="noise", target="y", features=["x"])
     assert any("say nothing about the target" in warning for warning in result.warnings)
-
-
-def test_a_trial_that_cannot_be_fitted_is_an_answer_and_all_of_them_are_an_error(stand: Stand) -> None:
-    plan = stand.plan(search_space={"logistic_regression": {"C": [-1.0]}})
-    trial = stand.service.run_trial(plan, stand.service.ask_trials(plan, 0, [])[0], lambda: False)
-    assert trial["score"] is None
-    assert "C" in trial["error"]
-    with pytest.raises(FailedPreconditionError, match="None of the 1 trials"):
-        stand.service.finish_training(caller=CALLER, job_id="job", plan=plan, history=[trial], progress=NoProgress())
-    assert stand.models.latest("winner") is None
-
-
-def test_a_trial_beyond_its_time_is_a_failed_trial(stand: Stand) -> None:
-    service = stand.make(LimitSettings(trial_timeout_s=0.01))
-    plan = stand.plan()
-    trial = service.run_trial(plan, service.ask_trials(plan, 0, [])[0], lambda: False)
-    assert "longer than its limit" in trial["error"]
-
-
-def test_a_cancelled_job_stops_its_trial(stand: Stand) -> None:
-    plan = stand.plan()
-    with pytest.raises(CancelledError):
-        stand.service.run_trial(plan, stand.service.ask_trials(plan, 0, [])[0], lambda: True)
 
 
 @pytest.mark.parametrize("estimator", ["lightgbm", "xgboost"])
@@ -400,6 +268,11 @@ def test_comparing_a_model_with_the_forecast_behind_the_truth_finds_no_gain(trai
     )
     first = result.differences[0]
     assert first.verdict == "not_distinguishable"
+    assert [(part.metric, part.test) for part in result.differences] == [
+        ("log_loss", "paired bootstrap"),
+        ("accuracy", "mcnemar"),
+    ]
+    assert all(part.p_adjusted == part.p_value for part in result.differences)  # one pair: nothing to adjust for
     assert {part.model for part in result.ranking} == {"winner@1.0.0", "column:forecast"}
 
 
@@ -407,61 +280,6 @@ def test_comparing_records_says_so_and_names_what_differs(trained: Stand) -> Non
     result = trained.service.compare_models(progress=NoProgress(), models=["winner@1.0.0", "winner@2.0.0"])
     assert result.warnings
     assert [part.field for part in result.recipe_differences] == ["features", "baseline"]
-
-
-def test_a_search_cut_by_its_budget_keeps_what_was_found_and_says_so(trained: Stand) -> None:
-    plan = trained.plan(name="cut", search="random", trials=4, time_budget_seconds=60)
-    asked = trained.service.ask_trials(plan, 0, [])
-    history = [trained.service.run_trial(plan, asked[0], lambda: False)]
-    short = plan | {"time_budget_seconds": 0.06}
-    history.append(trained.service.run_trial(short, asked[1], lambda: False))
-    history.append(trained.service.run_trial(plan | {"time_budget_seconds": 0.0}, asked[2], lambda: False))
-    assert [trial["cut"] for trial in history[1:]] == [True, True]
-    assert history[1]["error"] == "The time budget ended."
-    arguments: dict[str, Any] = {"caller": CALLER, "plan": plan, "progress": NoProgress()}
-    result = trained.service.finish_training(job_id="cut", history=history, **arguments)
-    assert result.trials == 3
-    assert result.leaderboard[0].cut == 2
-    assert any("after 3 of 4 trials, of which it stopped 2" in warning for warning in result.warnings)
-    for nothing in ([], history[1:]):
-        with pytest.raises(FailedPreconditionError, match="before the first trial"):
-            trained.service.finish_training(job_id="none", history=nothing, **arguments)
-
-
-def test_a_cancelled_search_tells_what_it_found_and_the_next_one_goes_on_from_there(stand: Stand) -> None:
-    wanted: dict[str, Any] = {
-        "name": "again",
-        "dataset": "games",
-        "target": "won",
-        "features": ["rating", "rest"],
-        "estimators": ["logistic_regression"],
-        "search": "random",
-        "trials": 3,
-        "cv": 2,
-    }
-    service = stand.service
-    plan = service.plan_training(caller=CALLER, job_id="first", **wanted)
-    untold = service.findings("first")
-    assert untold is not None
-    assert "after 0 of 3 trials" in untold["message"]
-    assert service.findings("unknown") is None
-    history = [service.run_trial(plan, trial, lambda: False) for trial in service.ask_trials(plan, 0, [])[:2]]
-    told = service.findings("first")
-    best = min(history, key=lambda trial: trial["score"])
-    assert told is not None
-    assert f"after 2 of 3 trials; no model was registered. The best, {best['estimator']}" in told["message"]
-    assert told["details"]["best"]["params"] == best["params"]
-    assert told["details"]["leaderboard"][0]["score"] == best["score"]
-
-    other = service.plan_training(caller=CALLER, job_id="other", **wanted | {"seed": 1})
-    assert not any("known" in trial for trial in service.ask_trials(other, 0, []))
-    next_plan = service.plan_training(caller=CALLER, job_id="second", **wanted)
-    assert any("2 trials of an unfinished training" in warning for warning in next_plan["warnings"])
-    trials = service.ask_trials(next_plan, 0, [])
-    assert [trial.get("known") for trial in trials] == [*history, None]
-    kept = service.findings("second")
-    assert kept is not None
-    assert kept["details"]["trials_finished"] == 2
 
 
 @pytest.mark.parametrize(
@@ -478,28 +296,3 @@ def test_files_that_are_known_to_be_bad_are_refused(
     stand.write("bad", pl.read_csv(shared_data / "bad_inputs" / "ml" / f"{file}.csv"))
     with pytest.raises(error, match=words):
         stand.plan(dataset="bad", target="y", features=None)
-
-
-@pytest.mark.slow
-def test_a_trial_worse_than_the_median_of_the_others_stops_after_some_folds(trained: Stand) -> None:
-    plan = trained.plan(name="pruned", cv=4)
-    trial = trained.service.ask_trials(plan, 0, [])[0]
-    hopeless = trained.service.run_trial(plan, trial | {"prune_at": [0.0] * 4}, lambda: False)
-    assert (hopeless["pruned"], hopeless["score"], hopeless["error"]) == (True, None, None)
-    assert len(hopeless["fold_scores"]) == 2
-    whole = trained.service.run_trial(plan, trial | {"prune_at": [9.0] * 4}, lambda: False)
-    assert len(whole["fold_scores"]) == 4
-    assert whole["fold_scores"][:2] == hopeless["fold_scores"]
-    part = trained.service.run_trial(plan, trial | {"share": 0.5}, lambda: False)
-    assert (part["share"], len(part["fold_scores"])) == (0.5, 2)
-
-
-def test_a_trial_beyond_its_memory_fails_alone_and_names_the_limit(stand: Stand) -> None:
-    service = stand.make(LimitSettings(child_memory_bytes=1024**2))
-    plan = service.plan_training(
-        caller=CALLER, job_id="eats", name="eats", dataset="games", target="won", features=["rating"], **QUICK
-    )
-    answer = service.run_trial(plan, service.ask_trials(plan, 0, [])[0], lambda: False)
-    assert answer["score"] is None
-    assert "limit of 1 MiB of memory" in answer["error"]
-    assert answer["cut"] is False

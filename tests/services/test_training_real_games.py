@@ -10,7 +10,7 @@ from mcp_server.runtime.clock import ManualClock
 from mcp_server.runtime.progress import NoProgress
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
-from tests.services.test_training import CALLER, Stand
+from tests.services.training_world import CALLER, Stand
 
 BY_SEASON = {"kind": "time", "column": "season", "train_from": 1980, "test_from": 2011}
 

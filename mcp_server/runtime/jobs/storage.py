@@ -11,7 +11,7 @@ from filelock import FileLock
 from mcp_server.settings import Settings
 
 APPLICATION = "nba-mcp"
-APPLICATION_VERSION = "1"  # of the workflows' shape: raise it when recorded steps can no longer be continued
+APPLICATION_VERSION = "2"  # of the workflows' shape: raise it when recorded steps can no longer be continued
 SCHEMA = "dbos"
 
 _EXPECTED = (

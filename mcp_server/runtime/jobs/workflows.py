@@ -38,7 +38,7 @@ class TrainingSteps(Protocol):
     """The parts of a training, in the order in which they run. All values are plain JSON; all may run twice."""
 
     def plan_training(self, *, caller: Caller, job_id: str, **arguments: Any) -> dict[str, Any]:
-        """Check everything and return the plan; `n_rounds` says how many rounds of trials it has."""
+        """Check everything and return the plan; `n_rounds` says how many rounds of trials it has at most."""
         ...
 
     def ask_trials(self, plan: dict[str, Any], round_index: int, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -131,15 +131,12 @@ class JobWorkflows:
         progress = JobProgress(job_id, self._queue, self._records)
         training = self._training
         plan = _step("plan", lambda: training.plan_training(caller=who, job_id=job_id, **arguments))
-        started = _step("start_clock", time.time)
         history: list[dict[str, Any]] = []
         for round_index in range(plan["n_rounds"]):
-            if _step("time_left", lambda: _time_left(plan, started)) is False:
-                break
             trials = _step("ask", partial(training.ask_trials, plan, round_index, history))
             if not trials:
                 break
-            history = self._run_trials(job_id, plan, trials, history, started, progress)
+            history = self._run_trials(job_id, plan, trials, history, progress)
         return _step(
             "finish",
             lambda: training.finish_training(caller=who, job_id=job_id, plan=plan, history=history, progress=progress),
@@ -151,7 +148,6 @@ class JobWorkflows:
         plan: dict[str, Any],
         trials: list[dict[str, Any]],
         history: list[dict[str, Any]],
-        started: float,
         progress: JobProgress,
     ) -> list[dict[str, Any]]:
         """Return the history with a round of trials added; what is known already is not run again."""
@@ -166,7 +162,7 @@ class JobWorkflows:
             known = handle is None
             result = trial["known"] if known else handle.get_result(polling_interval_sec=_TRIAL_POLL_S)
             history = [*history, result]
-            progress(*search_progress(plan, history, time.time() - started))
+            progress(*search_progress(plan, history, time.time()))
         return history
 
     def _run_trial(self, plan: dict[str, Any], trial: dict[str, Any]) -> Any:
@@ -195,11 +191,6 @@ def _register(name: str, work: JobMethod) -> JobMethod:
     workflow.__qualname__ = workflow.__name__ = name
     registered: JobMethod = DBOS.workflow(name=name)(workflow)
     return registered
-
-
-def _time_left(plan: Mapping[str, Any], started: float) -> bool:
-    budget_s = plan.get("time_budget_seconds")
-    return budget_s is None or time.time() - started < budget_s
 
 
 def _step(name: str, work: Callable[[], Any]) -> Any:

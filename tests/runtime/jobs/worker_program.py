@@ -59,6 +59,7 @@ class LoggedTraining:
             "n_trials": arguments["trials"],
             "n_rounds": -(-arguments["trials"] // ROUND),
             "time_budget_seconds": None,
+            "search_from": time.time(),
         }
 
     def ask_trials(self, plan: dict[str, Any], round_index: int, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
