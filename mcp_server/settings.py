@@ -52,9 +52,16 @@ class DatabaseSettings(Part):
 class MlflowSettings(Part):
     """Where runs, model versions and aliases live."""
 
-    tracking_uri: str | None = Field(default=None, description="Empty: an SQLite file in the data directory.")
+    tracking_uri: str | None = Field(
+        default=None,
+        description="Of a tracking server, as http://mlflow:5000. Empty: a file in the data directory, or a schema in our "
+        "PostgreSQL database.",
+    )
     experiment: str = Field(default="nba-mcp", description="The MLflow experiment that runs are filed under.")
-    timeout_s: PositiveFloat = Field(default=10.0, description="Longest wait for a remote tracking server.")
+    timeout_s: PositiveFloat = Field(default=10.0, description="Longest wait for an answer of a remote server.")
+    patience_s: NonNegativeFloat = Field(
+        default=60.0, description="How long a job that registers a model waits for MLflow to come back."
+    )
 
 
 class HttpSettings(Part):

@@ -1,99 +1,58 @@
-"""MLflow: runs, model versions, stages. The only file that imports it, and only once something needs it.
+"""Runs and model versions in MLflow.
 
 Only its client is used, never its fluent functions (they keep global state) and never its model loaders (they run what
 a file says). Its tables have an SQLite file of their own, or a schema of their own in our PostgreSQL database.
 """
 
-import logging
 import math
-import os
 import re
-import sqlite3
 import tempfile
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
-from filelock import FileLock
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from mcp_server.errors import ConflictError, UnavailableError
-from mcp_server.results.training import Stage
-from mcp_server.settings import MlflowSettings
-from mcp_server.stores.database import Database
-from mcp_server.stores.model_versions import STAGES
+from mcp_server.errors import UnavailableError
+from mcp_server.stores.mlflow_errors import MISSING, TAKEN, explained, passing_over
+from mcp_server.stores.mlflow_opening import TrackingPlace, experiment_of, make_client
 
 T = TypeVar("T")
 
 _JOB_TAG = "nba_mcp.job_id"
-_ARCHIVED_TAG = "nba_mcp.archived"
-_REVISION_TAG = "nba_mcp.stage_revision"
-_REASON_TAG = "nba_mcp.stage_reason"
-_SCHEMA = "mlflow"
+_NAME_TAG = "nba_mcp.model"
 _PARAM_LENGTH = 5000
 _BATCH = 100
-_OPENING_PATIENCE_S = 60.0
-_OPENING_LOCK = 6013770017
-_STATUS_MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
-_STATUS_TAKEN = {"RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"}
-_CLIENT_ERRORS = {"INVALID_PARAMETER_VALUE", "INVALID_STATE", "FEATURE_DISABLED", "NOT_IMPLEMENTED"}
 
 
 @dataclass(frozen=True, slots=True)
-class TrackingPlace:
-    """Where MLflow keeps its state.
+class Patience:
+    """How long a call tries again while MLflow does not answer.
 
     Attributes:
-        uri: of its database or server.
-        artifact_root: the folder for its artifacts; None where a server decides.
-        database: our PostgreSQL database, if MLflow has a schema in it.
-        experiment: what runs are filed under.
-        timeout_s: longest wait for a server's answer.
+        seconds: from the call's start; the try that is under way then is let end.
+        waiting: told before each further try; what it raises, such as CancelledError, ends the wait.
     """
 
-    uri: str
-    artifact_root: Path | None
-    database: Database | None
-    experiment: str
-    timeout_s: float
+    seconds: float
+    waiting: Callable[[str], None] = lambda _: None
 
 
-def tracking_place(settings: MlflowSettings, database: Database, data_dir: Path) -> TrackingPlace:
-    """Return the place that the settings mean: a server, a schema beside our tables, or a file in `data_dir`."""
-    artifacts = data_dir.resolve() / "mlflow-artifacts"
-    if settings.tracking_uri:
-        remote = settings.tracking_uri.startswith(("http://", "https://"))
-        return TrackingPlace(
-            settings.tracking_uri, None if remote else artifacts, None, settings.experiment, settings.timeout_s
-        )
-    if database.is_sqlite:
-        uri = f"sqlite:///{data_dir.resolve() / 'mlflow.db'}"
-        return TrackingPlace(uri, artifacts, None, settings.experiment, settings.timeout_s)
-    wait_s = str(max(1, int(database.settings.connect_timeout_s)))
-    patience_ms = int(database.settings.statement_timeout_s * 1000)
-    options = f"-csearch_path={_SCHEMA} -cstatement_timeout={patience_ms}"
-    query = {"options": options, "connect_timeout": wait_s}
-    uri = database.url.update_query_dict(query).render_as_string(hide_password=False)
-    return TrackingPlace(uri, artifacts, database, settings.experiment, settings.timeout_s)
+IMPATIENT = Patience(0.0)
 
 
 class Tracking:
-    """Runs, versions and stages in MLflow; opened by the first call. Thread-safe."""
+    """Runs and versions in MLflow; opened by the first call. Thread-safe.
 
-    def __init__(self, place: TrackingPlace, patience_s: float) -> None:
-        """Hold the place.
+    What writes takes a `Patience`, and may be done twice: a run and its version are found again by the job's tag.
+    """
 
-        Args:
-            patience_s: how long what writes a registration tries again while MLflow does not answer.
-        """
+    def __init__(self, place: TrackingPlace) -> None:
+        """Hold the place."""
         self._place = place
-        self._patience_s = patience_s
         self._lock = threading.Lock()
         self._client: Any = None
         self._experiment_id = ""
@@ -103,31 +62,37 @@ class Tracking:
 
         Raises:
             UnavailableError: MLflow does not answer.
+            FailedPreconditionError: it refuses us.
         """
         with self._lock:
             if self._client is None:
-                with _explained():
+                with explained():
                     client = make_client(self._place)
-                    self._experiment_id = _experiment(client, self._place)
+                    self._experiment_id = experiment_of(client, self._place)
                 self._client = client
             return self._client
 
     def ping(self) -> None:
         """Make one round trip."""
-        self._once(lambda client: client.get_experiment(self._experiment_id))
+        self.once(lambda client: client.get_experiment(self._experiment_id))
 
-    def start_run(self, name: str, job_id: str) -> str:
-        """Return the id of the run of a job, made now or in an earlier attempt of it."""
+    def start_run(self, name: str, job_id: str, patience: Patience = IMPATIENT) -> str:
+        """Return the id of the run of a job, made now or in an earlier attempt of it.
+
+        It counts as failed until `finish`: whatever dies when, no run is left that seems to be at work.
+        """
 
         def find_or_make(client: Any) -> str:
-            wanted = f"tags.`{_JOB_TAG}` = '{_quotable(job_id)}' and tags.`nba_mcp.model` = '{name}'"
-            runs = client.search_runs([self._experiment_id], filter_string=wanted, max_results=1)
+            experiment = self._experiment_id = experiment_of(client, self._place)  # somebody may have deleted it
+            runs = _runs_of(client, experiment, name, job_id)
             if runs:
                 return str(runs[0].info.run_id)
-            tags = {_JOB_TAG: _quotable(job_id), "nba_mcp.model": name, "mlflow.runName": name}
-            return str(client.create_run(self._experiment_id, tags=tags, run_name=name).info.run_id)
+            tags = {_JOB_TAG: _quotable(job_id), _NAME_TAG: name, "mlflow.runName": name}
+            run_id = str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+            client.set_terminated(run_id, "FAILED")
+            return run_id
 
-        return self._patiently(find_or_make)
+        return self._patiently(find_or_make, patience)
 
     def log(
         self,
@@ -136,6 +101,7 @@ class Tracking:
         params: Mapping[str, Any],
         metrics: Mapping[str, float | None],
         series: Mapping[str, Sequence[float | None]],
+        patience: Patience = IMPATIENT,
     ) -> None:
         """Write parameters, metrics and curves; values that are not finite are left out."""
 
@@ -153,9 +119,9 @@ class Tracking:
                 stop = start + _BATCH
                 client.log_batch(run_id, metrics=values[start:stop], params=texts[start:stop])
 
-        self._patiently(write)
+        self._patiently(write, patience)
 
-    def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+    def log_files(self, run_id: str, files: Mapping[str, bytes], patience: Patience = IMPATIENT) -> None:
         """Write files to a run, by their paths in it."""
 
         def write(client: Any) -> None:
@@ -166,254 +132,119 @@ class Tracking:
                     target.write_bytes(content)
                 client.log_artifacts(run_id, folder)
 
-        self._patiently(write)
+        self._patiently(write, patience)
 
-    def create_version(self, name: str, run_id: str) -> str:
+    def create_version(self, name: str, run_id: str, patience: Patience = IMPATIENT) -> str:
         """Return MLflow's version of a run's model, made now or in an earlier attempt."""
 
         def find_or_make(client: Any) -> str:
-            with _unless(_STATUS_TAKEN):
+            with passing_over(TAKEN):
                 client.create_registered_model(name)
-            for version in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
+            for version in _versions_of(client, name, run_id):
                 return str(version.version)
             source = client.get_run(run_id).info.artifact_uri.rstrip("/") + "/model"
             return str(client.create_model_version(name, source=source, run_id=run_id).version)
 
-        return self._patiently(find_or_make)
+        return self._patiently(find_or_make, patience)
 
     def finish(
-        self, run_id: str, name: str, mlflow_version: str, *, tags: Mapping[str, str], files: Mapping[str, bytes]
+        self,
+        run_id: str,
+        name: str,
+        mlflow_version: str,
+        *,
+        tags: Mapping[str, str],
+        files: Mapping[str, bytes],
+        patience: Patience = IMPATIENT,
     ) -> None:
-        """Tag the run and its model version, add last files, and end the run."""
-        self.log_files(run_id, files)
+        """Tag the run and its model version, add last files, and end the run as finished."""
+        self.log_files(run_id, files, patience)
 
         def end(client: Any) -> None:
+            self._drop_doubles(client, run_id, name, mlflow_version)
             for key, value in tags.items():
                 client.set_tag(run_id, key, value)
                 client.set_model_version_tag(name, mlflow_version, key, value)
             client.set_tag(run_id, "mlflow.runName", f"{name}@{tags.get('nba_mcp.version', mlflow_version)}")
-            client.set_terminated(run_id)
+            client.set_terminated(run_id, "FINISHED")
 
-        self._patiently(end)
+        self._patiently(end, patience)
 
-    def aliases(self, name: str) -> dict[str, str]:
-        """Return which MLflow version of `name` holds which stage."""
+    def _drop_doubles(self, client: Any, run_id: str, name: str, mlflow_version: str) -> None:
+        """Delete what a request made that was repeated, as its answer had not come in time."""
+        for version in _versions_of(client, name, run_id):
+            if str(version.version) != mlflow_version:
+                client.delete_model_version(name, version.version)
+        job_id = client.get_run(run_id).data.tags[_JOB_TAG]
+        for run in _runs_of(client, self._experiment_id, name, job_id):
+            if run.info.run_id != run_id:
+                client.delete_run(run.info.run_id)
 
-        def read(client: Any) -> dict[str, str]:
-            with _unless(_STATUS_MISSING):
-                return {alias: str(v) for alias, v in client.get_registered_model(name).aliases.items()}
-            return {}
-
-        return self._once(read)
-
-    def stages(self, name: str | None = None) -> list[tuple[str, str, Stage]]:
-        """Return (model, MLflow version, stage) of every version that has a stage."""
-
-        def read(client: Any) -> list[tuple[str, str, Stage]]:
-            of_model = f"name = '{name}'" if name else ""
-            archived = " and ".join(part for part in (of_model, f"tags.`{_ARCHIVED_TAG}` = 'true'") if part)
-            found: list[tuple[str, str, Stage]] = [
-                (version.name, str(version.version), "archived")
-                for version in _all_pages(client.search_model_versions, archived)
-            ]
-            for model in _all_pages(client.search_registered_models, of_model):
-                held = model.aliases
-                found += [(model.name, str(held[stage]), stage) for stage in STAGES if stage in held]
-            return found
-
-        return self._once(read)
-
-    def set_stage(
-        self, name: str, mlflow_version: str, stage: Stage, reason: str | None, expected_revision: int | None
-    ) -> tuple[int, bool]:
-        """Let a version hold `stage` and no other; cut off anywhere, the same call again brings it to its end.
-
-        Returns:
-            How often this model's stages have changed, and whether they did now.
+    def abandon(self, name: str, job_id: str) -> None:
+        """Take back what a registration that failed has left: its model version goes, its run is marked as failed.
 
         Raises:
-            ConflictError: they have changed another number of times than `expected_revision`.
+            UnavailableError: MLflow does not answer.
         """
 
-        def move(client: Any) -> tuple[int, bool]:
-            model = client.get_registered_model(name)
-            tags = client.get_model_version(name, mlflow_version).tags
-            revision = int(model.tags.get(_REVISION_TAG, "0"))
-            if expected_revision not in (None, revision):
-                raise ConflictError(
-                    f"The stages of {name} have changed: revision {revision}, not {expected_revision}.",
-                    hint="Look at list_models again, then repeat the call with the current revision.",
-                    details={"revision": revision},
-                )
-            held = {alias for alias in STAGES if str(model.aliases.get(alias)) == mlflow_version}
-            held |= {"archived"} if _ARCHIVED_TAG in tags else set()
-            if held == ({stage} if stage != "none" else set()):
-                return revision, False
-            if stage in STAGES:  # first the new holder, in one step: the stage is never without one
-                client.set_registered_model_alias(name, stage, mlflow_version)
-            for other in held - {stage, "archived"}:
-                client.delete_registered_model_alias(name, other)
-            if stage == "archived":
-                client.set_model_version_tag(name, mlflow_version, _ARCHIVED_TAG, "true")
-            elif "archived" in held:
-                client.delete_model_version_tag(name, mlflow_version, _ARCHIVED_TAG)
-            client.set_model_version_tag(name, mlflow_version, _REASON_TAG, f"{stage}: {reason or ''}"[:500])
-            client.set_registered_model_tag(name, _REVISION_TAG, str(revision + 1))
-            return revision + 1, True
+        def take_back(client: Any) -> None:
+            for run in _runs_of(client, self._experiment_id, name, job_id):
+                for version in _versions_of(client, name, run.info.run_id):
+                    client.delete_model_version(name, version.version)
+                client.set_terminated(run.info.run_id, "FAILED")
 
-        return self._once(move)
+        self.once(take_back)
 
     def delete_version(self, name: str, mlflow_version: str, run_id: str) -> None:
         """Delete a model version with its aliases, and its run; what is gone already is fine."""
 
         def delete(client: Any) -> None:
-            with _unless(_STATUS_MISSING):
+            with passing_over(MISSING):
                 client.delete_model_version(name, mlflow_version)
-            with _unless(_STATUS_MISSING):
+            with passing_over(MISSING):
                 client.delete_run(run_id)
 
-        self._once(delete)
+        self.once(delete)
 
-    def _once(self, work: Callable[[Any], T]) -> T:
+    def once(self, work: Callable[[Any], T]) -> T:
+        """Return what `work` makes of the client.
+
+        Raises:
+            UnavailableError: MLflow does not answer.
+            FailedPreconditionError: it refuses us.
+        """
         client = self.open()
-        with _explained():
+        with explained():
             return work(client)
 
-    def _patiently(self, work: Callable[[Any], T]) -> T:
+    def _patiently(self, work: Callable[[Any], T], patience: Patience) -> T:
         """Do what may be done twice, again and again while MLflow does not answer."""
+
+        def tell(state: RetryCallState) -> None:
+            left_s = max(0.0, patience.seconds - (state.seconds_since_start or 0.0))
+            patience.waiting(f"MLflow does not answer; trying again for {left_s:.0f} s")
+
         retrying = Retrying(
             retry=retry_if_exception_type(UnavailableError),
-            stop=stop_after_delay(self._patience_s),
+            stop=stop_after_delay(patience.seconds),
             wait=wait_exponential(multiplier=0.1, max=3.0),
+            before_sleep=tell,
             reraise=True,
         )
-        answer: T = retrying(self._once, work)
+        answer: T = retrying(self.once, work)
         return answer
 
 
-def make_client(place: TrackingPlace) -> Any:
-    """Return a client of MLflow at `place`, its tables made or migrated."""
-    _keep_quiet(place.timeout_s)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of MLflow's own use of other libraries
-        from mlflow.tracking import MlflowClient
-
-        logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-        logging.getLogger("alembic").setLevel(logging.ERROR)
-        if place.artifact_root is not None:
-            place.artifact_root.mkdir(parents=True, exist_ok=True)
-        with _turn(place.database) if place.database is not None else _turn_at_file(place.uri, MlflowClient):
-            return MlflowClient(tracking_uri=place.uri, registry_uri=place.uri)
+def _runs_of(client: Any, experiment_id: str, name: str, job_id: str) -> list[Any]:
+    """Return the runs of a job, the oldest first: one, but where a request was repeated."""
+    wanted = f"tags.`{_JOB_TAG}` = '{_quotable(job_id)}' and tags.`{_NAME_TAG}` = '{name}'"
+    return list(client.search_runs([experiment_id], filter_string=wanted, order_by=["attributes.start_time ASC"]))
 
 
-@contextmanager
-def _turn_at_file(uri: str, connect: Callable[..., Any]) -> Iterator[None]:
-    """Let processes that start at once open an SQLite file one after the other: of two that migrate it both fail."""
-    url = sa.make_url(uri) if uri.startswith("sqlite:") else None
-    if url is None or not url.database:
-        yield
-        return
-    with FileLock(f"{url.database}.lock", timeout=_OPENING_PATIENCE_S):
-        _make_file(Path(url.database), connect)
-        yield
-
-
-def _make_file(path: Path, connect: Callable[..., Any]) -> None:
-    """Make MLflow's SQLite file, whole or not at all: migrations that were cut off can never be finished.
-
-    It is set to write-ahead logging, and stays so: then writers and readers do not wait for each other.
-    """
-    if path.exists():
-        return
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    connect(tracking_uri=f"sqlite:///{unfinished}", registry_uri=f"sqlite:///{unfinished}")
-    unfinished.replace(path)
-    with closing(sqlite3.connect(path, timeout=20)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-
-
-@contextmanager
-def _turn(database: Database) -> Iterator[None]:
-    """Let servers that start at once make MLflow's schema and its tables one after the other."""
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text(f"SELECT pg_advisory_lock({_OPENING_LOCK})"))
-        try:
-            connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}"))
-            yield
-        finally:
-            connection.execute(sa.text(f"SELECT pg_advisory_unlock({_OPENING_LOCK})"))
-
-
-def _keep_quiet(timeout_s: float) -> None:
-    """Set what MLflow reads from the environment when it is imported; what the user has set stays.
-
-    Nothing is sent to anyone, nothing is written to stdout (it carries the protocol), and a server that does not answer
-    is given up soon.
-    """
-    for name, value in {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_CONFIGURE_LOGGING": "false",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, int(timeout_s))),
-    }.items():
-        os.environ.setdefault(name, value)
-
-
-def _experiment(client: Any, place: TrackingPlace) -> str:
-    found = client.get_experiment_by_name(place.experiment)
-    if found is None:
-        location = None if place.artifact_root is None else place.artifact_root.as_uri()
-        with _unless(_STATUS_TAKEN):  # another process was quicker
-            return str(client.create_experiment(place.experiment, artifact_location=location))
-        found = client.get_experiment_by_name(place.experiment)
-    return str(found.experiment_id)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what MLflow raises when it does not answer into our error; what is a bug stays what it is."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as refusal:
-        if refusal.error_code in _CLIENT_ERRORS | _STATUS_MISSING | _STATUS_TAKEN:
-            raise
-        raise _unavailable() from refusal
-    except (OSError, sa.exc.OperationalError, sa.exc.InterfaceError) as refusal:
-        raise _unavailable() from refusal
-
-
-def _unavailable() -> UnavailableError:
-    return UnavailableError(
-        "MLflow, which keeps runs, versions and stages, does not answer.",
-        hint="See check_health, component mlflow; then try again.",
-    )
-
-
-@contextmanager
-def _unless(codes: set[str]) -> Iterator[None]:
-    """Pass over MLflow's errors that have one of `codes`."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as refusal:
-        if refusal.error_code not in codes:
-            raise
-
-
-def _all_pages(search: Callable[..., Any], wanted: str) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(filter_string=wanted, max_results=200, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+def _versions_of(client: Any, name: str, run_id: str) -> list[Any]:
+    """Return MLflow's versions of a run's model, the oldest first."""
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    return sorted(found, key=lambda version: int(version.version))
 
 
 def _finite(metrics: Mapping[str, float | None]) -> list[tuple[str, float]]:

@@ -17,6 +17,7 @@ from mcp_server.errors import InvalidArgumentError, NotFoundError, shown
 from mcp_server.results.training import ModelSignature, Stage
 from mcp_server.stores.database import Database
 from mcp_server.stores.schema import model_versions as table
+from mcp_server.stores.schema import registrations
 
 STAGES: tuple[Stage, ...] = ("staging", "production")  # the ones that name a version
 FIRST_VERSION = "1.0.0"
@@ -237,6 +238,7 @@ class ModelVersions:
                 )
                 record["position"] = connection.execute(positions).scalar_one() + 1
                 connection.execute(sa.insert(table).values(record))
+                connection.execute(sa.delete(registrations).where(*_under_way(version)))
         except IntegrityError:  # PostgreSQL lets two look at once; the key decides
             return None
         return self.exact(version.name, version.version)
@@ -261,6 +263,10 @@ class ModelVersions:
         holds = sa.or_(table.c.model_artifact == key, table.c.reference_artifact == key)
         with self._database.read() as connection:
             return connection.execute(_ready().where(holds)).first() is not None
+
+
+def _under_way(version: ModelVersion) -> tuple[sa.ColumnElement[bool], ...]:
+    return registrations.c.name == version.name, registrations.c.job_id == version.job_id
 
 
 def _origin(lineage: Mapping[str, Any]) -> str:

@@ -1,46 +1,26 @@
-"""The registry of models: MLflow for runs, versions and stages, our database for what MLflow lacks.
+"""The registry of models: MLflow for runs, versions and stages, our database for what MLflow lacks."""
 
-A registration writes the files, then the MLflow run, then the MLflow version, and last our row, which readers go by.
-Killed anywhere before, it leaves nothing that a reader sees; the job, taken up again, finds its own run by its tag.
-"""
-
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import polars as pl
 
-from mcp_server.errors import (
-    ConflictError,
-    FailedPreconditionError,
-    InvalidArgumentError,
-    NotFoundError,
-    shown,
-)
-from mcp_server.results.training import ModelSignature, Stage
+from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, shown
+from mcp_server.results.training import Stage
 from mcp_server.runtime.clock import Clock
-from mcp_server.runtime.identity import Caller
 from mcp_server.settings import MlflowSettings
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
-from mcp_server.stores.mlflow_runs import Tracking, tracking_place
-from mcp_server.stores.model_versions import STAGES, Identity, ModelVersion, ModelVersions, parse_reference
+from mcp_server.stores.mlflow_opening import tracking_place
+from mcp_server.stores.mlflow_runs import Tracking
+from mcp_server.stores.mlflow_stages import Stages
+from mcp_server.stores.model_versions import STAGES, ModelVersion, ModelVersions, parse_reference
+from mcp_server.stores.registration import UNREGISTERED, ModelCard, Registrar, Registration, RegistrationJournal
 
-UNREGISTERED = "0.0.0-unregistered"  # stands for the version in cards and results until it is known
-_MODEL_FILE = "model/model.skops"
-_ATTEMPTS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What a person should know of a model version. `UNREGISTERED` in it becomes the version."""
-
-    markdown: str
-    html: str
-    image_png: bytes | None = None
+__all__ = ["UNREGISTERED", "ModelCard", "ModelRegistry", "StageChange"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,146 +49,39 @@ class ModelRegistry:
         clock: Clock,
         settings: MlflowSettings,
         data_dir: Path,
-        patience_s: float = 30.0,
     ) -> None:
-        """Hold the parts; nothing is opened yet.
-
-        Args:
-            patience_s: how long a registration waits for MLflow to come back.
-        """
+        """Hold the parts; nothing is opened yet."""
         self._versions = ModelVersions(database)
         self._artifacts = artifacts
-        self._clock = clock
-        self._tracking = Tracking(tracking_place(settings, database, data_dir), patience_s)
+        self._tracking = Tracking(tracking_place(settings, database, data_dir))
+        self._stages = Stages(self._tracking)
+        journal = RegistrationJournal(database, clock)
+        self._registrar = Registrar(self._versions, journal, artifacts, self._tracking, clock, settings.patience_s)
 
     def open(self) -> None:
         """Connect to MLflow now, migrations included, rather than in the first call that needs it."""
         self._tracking.open()
+        self._registrar.take_back()
 
     def ping(self) -> None:
-        """Make one round trip to MLflow.
+        """Make one round trip to MLflow, and clear there what registrations left that it failed.
 
         Raises:
             UnavailableError: it does not answer.
         """
         self._tracking.ping()
+        self._registrar.take_back()
 
-    def register(
-        self,
-        *,
-        job_id: str,
-        name: str,
-        task: str,
-        recipe: Mapping[str, Any] | None,
-        training_result: Mapping[str, Any],
-        signature: ModelSignature | Mapping[str, Any],
-        model_bytes: bytes,
-        reference_parquet: bytes | Path | None,
-        lineage: Mapping[str, Any],
-        card: ModelCard,
-        metrics: Mapping[str, float | None],
-        params: Mapping[str, Any],
-        caller: Caller,
-        files: Mapping[str, bytes] | None = None,
-        series: Mapping[str, Sequence[float | None]] | None = None,
-    ) -> ModelVersion:
-        """Make the next version of `name`. The same job registers once, however often it is run.
-
-        Args:
-            job_id: who registers.
-            recipe: all that the training was given; None for a file that was not trained here.
-            training_result: the fields of `TrainingResult`. Its model, version, run_id, stage and card_uri are filled
-                in here, and `UNREGISTERED` in its texts becomes the version.
-            signature: what the model takes and gives.
-            model_bytes: from `dump_model`.
-            reference_parquet: training rows kept for drift, as a Parquet file.
-            lineage: the fields of `Lineage`; `file_sha256` beside them for a registered file.
-            card: the model card.
-            metrics, params: for MLflow; values that are not finite are left out.
-            files: further files for the MLflow run, by their path in it.
-            series: curves for the MLflow run, one value a step.
+    def register(self, **parts: Unpack[Registration]) -> ModelVersion:
+        """Make the next version of a model; see `Registration`. The same job registers once, however often it is run.
 
         Raises:
-            UnavailableError: MLflow does not answer, also after some retries; nothing is registered.
+            UnavailableError: MLflow does not answer, also after the patience; nothing is registered.
+            FailedPreconditionError: MLflow refuses us; nothing is registered.
             ConflictError: others register versions of this name faster than this call can.
             ResourceExhaustedError: the disk is full; nothing is registered.
         """
-        done = self._versions.of_job(name, job_id)
-        if done is not None:
-            return done
-        signature = ModelSignature.model_validate(signature)
-        recipe, lineage, result = _plain(recipe), _plain(lineage), _plain(training_result)
-        identity = Identity.of(signature, recipe, lineage)
-        model_key = self._artifacts.put_bytes(model_bytes, ".skops")
-        run = self._tracking.start_run(name, job_id)
-        self._tracking.log(run, params=params, metrics=metrics, series=series or {})
-        self._tracking.log_files(run, {_MODEL_FILE: model_bytes, **(files or {})})
-        draft = ModelVersion(
-            name=name,
-            version=UNREGISTERED,
-            position=0,
-            job_id=job_id,
-            task=task,
-            mlflow_version=self._tracking.create_version(name, run),
-            run_id=run,
-            sha256=model_key[:64],
-            size_bytes=len(model_bytes),
-            model_artifact=model_key,
-            reference_artifact=self._put_parquet(reference_parquet),
-            card={},
-            recipe=recipe,
-            signature=signature,
-            lineage=lineage,
-            result=result,
-            created_at=self._clock.now(),
-            created_by=caller.name,
-        )
-        return self._publish(draft, card, identity)
-
-    def _publish(self, draft: ModelVersion, card: ModelCard, identity: Identity) -> ModelVersion:
-        """Give the draft its number, in its texts and in MLflow, and make it visible last."""
-        for _ in range(_ATTEMPTS):
-            version = self._versions.upcoming(draft.name, identity)
-            numbered = ModelCard(_numbered(card.markdown, version), _numbered(card.html, version), card.image_png)
-            named = {
-                "model": draft.name,
-                "version": version,
-                "run_id": draft.run_id,
-                "stage": "none",
-                "card_uri": f"model://{draft.name}/{version}/card",
-            }
-            result = json.loads(_numbered(json.dumps(draft.result), version)) | named
-            self._tracking.finish(
-                draft.run_id,
-                draft.name,
-                draft.mlflow_version,
-                tags={"nba_mcp.version": version, "nba_mcp.sha256": draft.sha256, "nba_mcp.task": draft.task},
-                files={"card.md": numbered.markdown.encode(), "card.html": numbered.html.encode()},
-            )
-            candidate = replace(draft, version=version, result=result, card=self._put_card(numbered))
-            inserted = self._versions.insert(candidate, identity)
-            if inserted is not None:
-                return inserted
-            done = self._versions.of_job(draft.name, draft.job_id)
-            if done is not None:
-                return done
-        raise ConflictError(f"Others register versions of {draft.name} all the time.", hint="Try again in a moment.")
-
-    def _put_parquet(self, content: bytes | Path | None) -> str | None:
-        if content is None:
-            return None
-        if isinstance(content, bytes):
-            return self._artifacts.put_bytes(content, ".parquet")
-        return self._artifacts.put_file(content, ".parquet")
-
-    def _put_card(self, card: ModelCard) -> dict[str, str]:
-        keys = {
-            "markdown": self._artifacts.put_bytes(card.markdown.encode(), ".md"),
-            "html": self._artifacts.put_bytes(card.html.encode(), ".html"),
-        }
-        if card.image_png is not None:
-            keys["image"] = self._artifacts.put_bytes(card.image_png, ".png")
-        return keys
+        return self._registrar.register(parts)
 
     def resolve(self, ref: str) -> ModelVersion:
         """Return the version that `name` (the latest), `name@1.2.0` or `name@production` means.
@@ -233,7 +106,7 @@ class ModelRegistry:
         return self._holder(name, selector) or self._nobody(name, selector)
 
     def _holder(self, name: str, stage: str) -> ModelVersion | None:
-        mlflow_version = self._tracking.aliases(name).get(stage)
+        mlflow_version = self._stages.aliases(name).get(stage)
         return None if mlflow_version is None else self._versions.by_mlflow_version(name, mlflow_version)
 
     def _nobody(self, name: str, stage: str) -> ModelVersion:
@@ -290,7 +163,7 @@ class ModelRegistry:
         Raises:
             UnavailableError: MLflow does not answer.
         """
-        held = self._tracking.stages(name)
+        held = self._stages.held(name)
         numbers = self._versions.numbers({(model, mlflow_version) for model, mlflow_version, _ in held})
         return {
             (model, numbers[model, mlflow_version]): stage
@@ -321,7 +194,7 @@ class ModelRegistry:
         """
         with self._versions.exclusive(version.name):
             previous = self._holder(version.name, stage) if stage in STAGES else None
-            revision, changed = self._tracking.set_stage(
+            revision, changed = self._stages.move(
                 version.name, version.mlflow_version, stage, reason, expected_revision
             )
         return StageChange(previous, revision, changed)
@@ -395,12 +268,3 @@ class ModelRegistry:
         for key in (version.model_artifact, version.reference_artifact):
             if key is not None and not self._versions.uses_artifact(key):
                 self._artifacts.delete(key)
-
-
-def _plain(document: Mapping[str, Any] | None) -> Any:
-    """Return the document as JSON reads it back, so that it compares equal to a stored one."""
-    return None if document is None else json.loads(json.dumps(dict(document), allow_nan=False))
-
-
-def _numbered(text: str, version: str) -> str:
-    return text.replace(UNREGISTERED, version)

@@ -141,6 +141,16 @@ model_versions = sa.Table(
     sa.UniqueConstraint("name", "job_id", name="uq_model_versions_job_id"),
 )
 
+# What has begun to register and has no row above yet: after a failure, what it left in MLflow is taken back.
+registrations = sa.Table(
+    "registrations",
+    metadata,
+    _name(key=True),
+    sa.Column("job_id", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(20), nullable=False),  # going | given_up
+    _created(),
+)
+
 endpoints = sa.Table(
     "endpoints",
     metadata,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.stores.mlflow_runs import TrackingPlace, make_client
+from mcp_server.stores.mlflow_opening import TrackingPlace, make_client
 
 _OPEN = """
 import sys, pathlib
-from mcp_server.stores.mlflow_runs import TrackingPlace, make_client
+from mcp_server.stores.mlflow_opening import TrackingPlace, make_client
 import mlflow.tracking
 print("ready", flush=True)
 sys.stdin.readline()

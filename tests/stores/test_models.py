@@ -59,9 +59,8 @@ def make_registry(tmp_path: Path, database: Database, mlflow_uri: str) -> Callab
             "database": database,
             "artifacts": ArtifactStore(tmp_path / "artifacts"),
             "clock": ManualClock(),
-            "settings": MlflowSettings(tracking_uri=mlflow_uri),
+            "settings": MlflowSettings(tracking_uri=mlflow_uri, patience_s=0.5),
             "data_dir": tmp_path,
-            "patience_s": 0.5,
         }
         return ModelRegistry(**(parts | changes))
 
@@ -113,8 +112,11 @@ def test_a_job_registers_once_however_often_it_runs(registry: ModelRegistry) -> 
     assert [version.version for version in registry.versions("winner")] == ["1.0.0"]
 
 
-def test_registrations_at_once_neither_collide_nor_skip(make_registry: Callable[..., ModelRegistry]) -> None:
-    registries = [make_registry(patience_s=20.0), make_registry(patience_s=20.0)]
+def test_registrations_at_once_neither_collide_nor_skip(
+    make_registry: Callable[..., ModelRegistry], mlflow_uri: str
+) -> None:
+    patient = MlflowSettings(tracking_uri=mlflow_uri, patience_s=20.0)
+    registries = [make_registry(settings=patient), make_registry(settings=patient)]
     for registry in registries:
         registry.open()
     failures: list[LifecycleError] = []
@@ -301,8 +303,8 @@ def test_files_shared_with_another_version_outlive_a_deletion(registry: ModelReg
 def test_mlflow_down_leaves_nothing_half_registered(
     make_registry: Callable[..., ModelRegistry], database: Database
 ) -> None:
-    settings = MlflowSettings(tracking_uri="http://127.0.0.1:9", timeout_s=1.0)
-    registry = make_registry(settings=settings, patience_s=0.2)
+    settings = MlflowSettings(tracking_uri="http://127.0.0.1:9", timeout_s=1.0, patience_s=0.2)
+    registry = make_registry(settings=settings)
     with pytest.raises(UnavailableError, match="MLflow"):
         registry.register(**registration("j1"))
     with pytest.raises(UnavailableError, match="MLflow"):
