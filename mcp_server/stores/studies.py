@@ -4,11 +4,13 @@ They have an SQLite file of their own beside the others, or a schema of their ow
 Optuna's migrations meet nobody else's. Optuna is imported by the first call.
 """
 
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,8 @@ _OPENING_PATIENCE_S = 60.0
 _BUSY_TIMEOUT_S = 20.0
 _FACTS, _FINISHED, _NUMBER, _RESULT = "facts", "finished", "number", "result"
 
-_FIND_TRIAL = sa.text(
-    "SELECT 1 FROM trials JOIN trial_user_attributes AS said ON said.trial_id = trials.trial_id "
-    "WHERE trials.study_id = :study AND said.key = :key AND said.value_json = :value"
-)
+_LOCK_STUDY = sa.text("UPDATE studies SET study_name = study_name WHERE study_id = :study")
+_FIND_TRIAL = sa.text("SELECT 1 FROM trials WHERE study_id = :study AND number = :number")
 _FIND_STUDIES = sa.text("SELECT study_id, study_name FROM studies WHERE study_name LIKE :name ORDER BY study_id DESC")
 
 
@@ -60,6 +60,7 @@ class StudyStore:
         self._path = data_dir.resolve() / FILE_NAME
         self._lock = threading.Lock()
         self._opened: Any = None
+        self._newest: tuple[str, int] | None = None
 
     def start(self, job_id: str, recipe_key: str, facts: Mapping[str, Any], *, higher_is_better: bool) -> None:
         """Make the study of a job; the same job again finds it made."""
@@ -78,17 +79,22 @@ class StudyStore:
     def record(self, job_id: str, trial: Any, result: Mapping[str, Any]) -> None:
         """Record a trial that ended, in one transaction; the same trial again changes nothing.
 
+        The rows are those of Optuna's `create_new_trial`, written by one statement a table: its own way takes half as
+        long as a short trial. Ours gives the trial its number in the search, in whatever order trials end.
+
         Args:
             trial: Optuna's frozen trial: state, parameters, score, intermediate scores.
             result: the same as we pass it on, with its `number`.
         """
+        number = int(result["number"])
         with self._storage() as storage:
             study = self._study_of(storage, job_id)
-            if study is None or self._has(storage, study, int(result["number"])):
+            if study is None:
                 return
-            for key, value in ((_NUMBER, int(result["number"])), (_RESULT, dict(result))):
-                trial.set_user_attr(key, value)
-            storage.create_new_trial(study, template_trial=trial)
+            with storage.engine.begin() as connection:
+                connection.execute(_LOCK_STUDY, {"study": study})  # first: two workers may have made the same trial
+                if connection.execute(_FIND_TRIAL, {"study": study, "number": number}).first() is None:
+                    _insert(connection, study, number, trial, {_NUMBER: number, _RESULT: dict(result)})
 
     def finish(self, job_id: str) -> None:
         """Mark that a model came of the study."""
@@ -121,13 +127,14 @@ class StudyStore:
                 self._opened = None
 
     def _study_of(self, storage: Any, job_id: str) -> int | None:
+        newest = self._newest
+        if newest is not None and newest[0] == job_id:
+            return newest[1]
         found = _found(storage, f"{job_id}/%")
-        return found[0][0] if found else None
-
-    def _has(self, storage: Any, study: int, number: int) -> bool:
-        with storage.engine.connect() as connection:
-            row = connection.execute(_FIND_TRIAL, {"study": study, "key": _NUMBER, "value": str(number)}).first()
-        return row is not None
+        if not found:
+            return None
+        self._newest = (job_id, found[0][0])
+        return found[0][0]
 
     @contextmanager
     def _storage(self) -> Iterator[Any]:
@@ -149,6 +156,43 @@ class StudyStore:
             if self._opened is None:
                 self._opened = _open_file(self._path) if self._database.is_sqlite else _open_schema(self._database)
             return self._opened
+
+
+def _insert(connection: sa.Connection, study: int, number: int, trial: Any, said: Mapping[str, Any]) -> None:
+    """Write a trial that ended as rows of Optuna's tables; scores are finite."""
+    from optuna.distributions import distribution_to_json
+    from optuna.storages._rdb import models
+
+    started, ended = (_utc(at) for at in (trial.datetime_start, trial.datetime_complete))
+    row = {"study_id": study, "number": number, "state": trial.state.name}
+    row |= {"datetime_start": started, "datetime_complete": ended}
+    tables = models.BaseModel.metadata.tables
+    trials = tables["trials"]
+    trial_id = connection.execute(trials.insert().values(row).returning(trials.c.trial_id)).scalar_one()
+    rows = {
+        "trial_values": [{"objective": 0, "value": trial.value, "value_type": "FINITE"}] if trial.values else [],
+        "trial_params": [
+            {
+                "param_name": name,
+                "param_value": trial.distributions[name].to_internal_repr(value),
+                "distribution_json": distribution_to_json(trial.distributions[name]),
+            }
+            for name, value in trial.params.items()
+        ],
+        "trial_intermediate_values": [
+            {"step": step, "intermediate_value": value, "intermediate_value_type": "FINITE"}
+            for step, value in trial.intermediate_values.items()
+        ],
+        "trial_user_attributes": [{"key": key, "value_json": json.dumps(value)} for key, value in said.items()],
+    }
+    for name, of_table in rows.items():
+        if of_table:
+            connection.execute(tables[name].insert(), [{"trial_id": trial_id, **part} for part in of_table])
+
+
+def _utc(at: datetime) -> datetime:
+    """Return a local time without a zone as Optuna's tables have it: UTC without a zone."""
+    return at.astimezone(UTC).replace(tzinfo=None)
 
 
 def _found(storage: Any, pattern: str) -> Sequence[tuple[int, str]]:
@@ -175,8 +219,7 @@ def _open_file(path: Path) -> Any:
             with closing(sqlite3.connect(unfinished)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
             unfinished.replace(path)
-        settings = {"poolclass": sa.pool.NullPool, "connect_args": {"timeout": _BUSY_TIMEOUT_S}}
-        return _connect(f"sqlite:///{path}", settings)
+        return _connect(f"sqlite:///{path}", {"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
 
 
 def _open_schema(database: Database) -> Any:
