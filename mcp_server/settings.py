@@ -54,8 +54,8 @@ class MlflowSettings(Part):
 
     tracking_uri: str | None = Field(
         default=None,
-        description="Of a tracking server, as http://mlflow:5000. Empty: a file in the data directory, or a schema in our "
-        "PostgreSQL database.",
+        description="Of a tracking server, as http://mlflow:5000. Empty: a file in the data directory, or a schema in "
+        "our PostgreSQL database.",
     )
     experiment: str = Field(default="nba-mcp", description="The MLflow experiment that runs are filed under.")
     timeout_s: PositiveFloat = Field(default=10.0, description="Longest wait for an answer of a remote server.")
@@ -110,6 +110,7 @@ class LimitSettings(Part):
     max_training_cells: PositiveInt = Field(default=500_000_000, description="Most rows × columns of a fit.")
     trial_timeout_s: PositiveFloat = Field(default=1800.0, description="Longest single trial.")
     max_reports: PositiveInt = Field(default=10_000, description="Reports kept; then the oldest go.")
+    max_studies: PositiveInt = Field(default=1000, description="Searches whose trials are kept; then the oldest go.")
 
 
 class DaskSettings(Part):

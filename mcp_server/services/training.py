@@ -289,6 +289,7 @@ class TrainingService:
                 caller=caller,
                 files={"training/trials.json": json.dumps(list(history)).encode()},
                 series=outcome.series_to_log(plan, history),
+                waiting=lambda message: progress(0.92, message),
             )
         report_id = self._reports.save(outcome.numbered(report, registered.version), "train_model", registered.ref)
         self._searches.finish(job_id)

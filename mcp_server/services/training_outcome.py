@@ -233,7 +233,8 @@ def make_card(plan: Mapping[str, Any], result: TrainingResult, scores: Mapping[s
 
 def render_card(report: Report) -> ModelCard:
     """Return the card as text, page and picture."""
-    return ModelCard(markdown=to_markdown(report), html=to_html(report), image_png=main_image(report))
+    plots = {part.heading: part.image_png for part in report.sections if part.image_png is not None}
+    return ModelCard(markdown=to_markdown(report), html=to_html(report), image_png=main_image(report), plots=plots)
 
 
 def numbered(report: Report, version: str) -> Report:

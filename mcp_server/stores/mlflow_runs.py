@@ -38,10 +38,10 @@ class Patience:
     """
 
     seconds: float
-    waiting: Callable[[str], None] = lambda _: None
+    waiting: Callable[[str], None]
 
 
-IMPATIENT = Patience(0.0)
+IMPATIENT = Patience(0.0, lambda _: None)
 
 
 class Tracking:

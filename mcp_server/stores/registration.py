@@ -5,7 +5,8 @@ that fails for good takes back what it has left in MLflow: at once or, where MLf
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -34,7 +35,7 @@ class ModelCard:
     """What a person should know of a model version. `UNREGISTERED` in it becomes the version.
 
     Attributes:
-        plots: its pictures as PNG, by a name that can be a file's.
+        plots: its pictures as PNG, by their headings.
     """
 
     markdown: str
@@ -59,7 +60,8 @@ class Registration(TypedDict):
         metrics, params: for MLflow; values that are not finite are left out.
         files: further files for the MLflow run, by their path in it.
         series: curves for the MLflow run, one value a step.
-        patience: how long to wait for MLflow; the settings say otherwise.
+        waiting: told while MLflow does not answer; what it raises, such as CancelledError, ends the wait.
+        patience_s: how long to wait for MLflow; the settings say it where this does not.
     """
 
     job_id: str
@@ -77,7 +79,8 @@ class Registration(TypedDict):
     caller: Caller
     files: NotRequired[Mapping[str, bytes]]
     series: NotRequired[Mapping[str, Sequence[float | None]]]
-    patience: NotRequired[Patience]
+    waiting: NotRequired[Callable[[str], None]]
+    patience_s: NotRequired[float]
 
 
 class Registrar:
@@ -102,7 +105,7 @@ class Registrar:
         self._artifacts = artifacts
         self._tracking = tracking
         self._clock = clock
-        self._patience = Patience(patience_s)
+        self._patience_s = patience_s
 
     def register(self, parts: Registration) -> ModelVersion:
         """Make the next version of a model, once a job; see `ModelRegistry.register`."""
@@ -113,7 +116,8 @@ class Registrar:
         self.take_back()
         self._journal.begin(name, job_id)
         try:
-            return self._registered(parts, parts.get("patience", self._patience))
+            waiting = parts.get("waiting", _silently)
+            return self._registered(parts, Patience(parts.get("patience_s", self._patience_s), waiting))
         except Exception:  # why: whatever it was, nothing half-registered may stay
             self._journal.give_up(name, job_id)
             self.take_back()
@@ -137,7 +141,7 @@ class Registrar:
         self._tracking.log(
             run, params=parts["params"], metrics=parts["metrics"], series=parts.get("series", {}), patience=patience
         )
-        plots = {f"plots/{plot}.png": picture for plot, picture in card.plots.items()}
+        plots = {f"plots/{_file_name(heading)}.png": picture for heading, picture in card.plots.items()}
         files = {_MODEL_FILE: parts["model_bytes"], **plots, **parts.get("files", {})}
         self._tracking.log_files(run, files, patience)
         draft = ModelVersion(
@@ -243,6 +247,14 @@ class RegistrationJournal:
 
 def _of(name: str, job_id: str) -> tuple[sa.ColumnElement[bool], ...]:
     return table.c.name == name, table.c.job_id == job_id
+
+
+def _silently(_message: str) -> None:
+    """Wait without a word."""
+
+
+def _file_name(heading: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") or "plot"
 
 
 def _plain(document: Mapping[str, Any] | None) -> Any:

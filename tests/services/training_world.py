@@ -9,7 +9,7 @@ import polars as pl
 from mcp_server.results.training import TrainingResult
 from mcp_server.runtime.clock import Clock, ManualClock
 from mcp_server.runtime.identity import Caller
-from mcp_server.runtime.progress import NoProgress
+from mcp_server.runtime.progress import NoProgress, Progress
 from mcp_server.services.training import TrainingService
 from mcp_server.settings import LimitSettings, MlflowSettings
 from mcp_server.stores.artifacts import ArtifactStore
@@ -49,11 +49,18 @@ def games(seed: int = 0, n_rows: int = N_ROWS) -> pl.DataFrame:
 class Stand:
     """The service with what stands behind it."""
 
-    def __init__(self, folder: Path, database: Database, artifacts: ArtifactStore, clock: ManualClock) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database: Database,
+        artifacts: ArtifactStore,
+        clock: ManualClock,
+        mlflow: MlflowSettings | None = None,
+    ) -> None:
         self.datasets = DatasetStore(database, artifacts, clock)
         self.reports = ReportStore(database, artifacts, clock)
         self.models = ModelRegistry(
-            database=database, artifacts=artifacts, clock=clock, settings=MlflowSettings(), data_dir=folder
+            database=database, artifacts=artifacts, clock=clock, settings=mlflow or MlflowSettings(), data_dir=folder
         )
         self.studies = StudyStore(database, folder)
         self.suites: dict[str, bool] = {}
@@ -80,6 +87,6 @@ class Stand:
         given = {"name": "winner", "dataset": "games", "target": "won", "features": ["rating", "rest", "venue"]}
         return self.service.plan_training(caller=CALLER, job_id="job", **given | QUICK | arguments)
 
-    def train(self, **arguments: Any) -> TrainingResult:
+    def train(self, *, progress: Progress | None = None, **arguments: Any) -> TrainingResult:
         given = {"name": "winner", "dataset": "games", "target": "won", "features": ["rating", "rest", "venue"]}
-        return self.service.train_model(caller=CALLER, progress=NoProgress(), **given | QUICK | arguments)
+        return self.service.train_model(caller=CALLER, progress=progress or NoProgress(), **given | QUICK | arguments)
