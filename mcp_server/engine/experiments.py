@@ -67,7 +67,8 @@ def _difference(
         return None
     if metric in NEED_PROBABILITIES and not (judged.has_probabilities and judged_other.has_probabilities):
         return None
-    return paired_bootstrap(METRICS[metric], judged.truth, judged_other.output, judged.output, seed)
+    asked = METRICS[metric]
+    return paired_bootstrap(asked, judged.truth, judged_other.shown_to(asked), judged.shown_to(asked), seed)
 
 
 def _in_step(frame: pl.DataFrame) -> pl.DataFrame:

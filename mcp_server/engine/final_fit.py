@@ -12,12 +12,26 @@ from sklearn.inspection import permutation_importance
 
 from mcp_server.engine import model_files
 from mcp_server.engine.calibration import reliability
-from mcp_server.engine.comparison import bootstrap_intervals, paired_bootstrap
+from mcp_server.engine.comparison import bootstrap_intervals
 from mcp_server.engine.dask_backend import cluster_for
 from mcp_server.engine.estimators import Building
-from mcp_server.engine.metrics import METRICS, Floats, Metric, Truth, score, score_all
+from mcp_server.engine.metrics import (
+    DEFAULT_THRESHOLD,
+    METRICS,
+    Codes,
+    Floats,
+    Metric,
+    Truth,
+    decided,
+    labels,
+    score,
+    score_all,
+)
+from mcp_server.engine.paired_tests import clusters_of, compare_outputs
 from mcp_server.engine.pipelines import Trial, column_output, fit_trial, predict_output
 from mcp_server.engine.preprocessing import InputColumn, model_input
+from mcp_server.engine.recalibration import choose_correction, corrected_pipeline, out_of_fold
+from mcp_server.engine.thresholds import choose_threshold, chooses_threshold, chosen_by
 from mcp_server.engine.training import PREDICTION, REFERENCE_ROWS, TrainingRows, TrainingSpec, read_rows
 
 _IMPORTANCE_ROWS = 2000
@@ -45,18 +59,23 @@ def baseline_outputs(spec: TrainingSpec, rows: TrainingRows) -> dict[str, Floats
 
 
 def compare_with_baselines(
-    spec: TrainingSpec, truth: Truth, output: Floats, baselines: Mapping[str, Floats]
+    spec: TrainingSpec,
+    truth: Truth,
+    output: Floats,
+    baselines: Mapping[str, Floats],
+    threshold: float = DEFAULT_THRESHOLD,
+    clusters: Codes | None = None,
 ) -> list[dict[str, Any]]:
-    """Return, for each baseline, its metrics and the paired comparison of the model with it."""
+    """Return, for each baseline, its metrics and the paired test of the model against it."""
     metric = METRICS[spec.metric]
     compared = []
     for name, other in baselines.items():
-        comparison = paired_bootstrap(metric, truth, output, other, spec.seed)
+        tested = compare_outputs(metric, truth, decided(metric, output, threshold), other, spec.seed, clusters)
         compared.append(
             {
                 "baseline": name,
                 "metrics": score_all(spec.task, truth, other),
-                "comparison": None if comparison is None else asdict(comparison),
+                "comparison": None if tested is None else asdict(tested.found) | {"test": tested.test},
             }
         )
     return compared
@@ -70,6 +89,7 @@ def importances(
     n_classes: int,
     inputs: Sequence[InputColumn],
     seed: int,
+    threshold: float = DEFAULT_THRESHOLD,
     repeats: int = _IMPORTANCE_REPEATS,
     n_rows: int = _IMPORTANCE_ROWS,
 ) -> list[dict[str, Any]]:
@@ -82,7 +102,7 @@ def importances(
     sign = 1.0 if metric.higher_is_better else -1.0
 
     def scorer(model: Any, shuffled: pd.DataFrame, y: Truth) -> float:
-        value = score(metric, y, predict_output(model, shuffled, n_classes))
+        value = score(metric, y, decided(metric, predict_output(model, shuffled, n_classes), threshold))
         return sign * value if value is not None else 0.0
 
     found = permutation_importance(
@@ -106,7 +126,9 @@ def feature_of(column: str, inputs: Sequence[InputColumn]) -> str:
     return next(item.name for item in inputs if item.kind == "date" and column.startswith(f"{item.name}_"))
 
 
-def _reference(rows: TrainingRows, spec: TrainingSpec, names: Sequence[str], output: Floats) -> pl.DataFrame:
+def _reference(
+    rows: TrainingRows, spec: TrainingSpec, names: Sequence[str], output: Floats, threshold: float
+) -> pl.DataFrame:
     """Return a sample of training rows with the target and what the model says of them, for drift."""
     chosen = np.sort(np.random.default_rng(spec.seed).permutation(len(rows.train))[:REFERENCE_ROWS])
     frame = rows.frame[rows.train[chosen]].select(list(dict.fromkeys([*names, spec.target])))
@@ -114,7 +136,7 @@ def _reference(rows: TrainingRows, spec: TrainingSpec, names: Sequence[str], out
     if spec.task == "regression":
         columns[PREDICTION] = output[chosen]
     else:
-        codes = output[chosen].argmax(axis=1)
+        codes = labels(output[chosen], threshold)
         columns[PREDICTION] = [str(spec.classes[code]) for code in codes]
         columns |= {f"probability_{label}": output[chosen, k] for k, label in enumerate(spec.classes)}
     return frame.hstack([pl.Series(name, values) for name, values in columns.items() if name not in frame.columns])
@@ -139,7 +161,7 @@ def finish_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
             `reference_path` and `held_out_path` (Parquet).
 
     Returns:
-        Metrics, intervals, baselines, calibration, importances and notes.
+        Metrics, intervals, baselines, calibration, correction, threshold, importances and notes.
     """
     trial = Trial(**arguments["trial"])
     spec = TrainingSpec.from_document(arguments["spec"])
@@ -149,21 +171,38 @@ def finish_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
     building = Building(spec.task, spec.seed, len(truth), spec.class_weight, matrix.shape[1])
     with cluster_for(arguments.get("cluster"), len(truth), matrix.shape[1]):
         pipeline, notes = fit_trial(trial, inputs, matrix, truth, building)
+    metric, cluster = METRICS[spec.metric], arguments.get("cluster")
+    found = out_of_fold(trial, spec, rows, cluster) if spec.classes else None
+    correction = None if found is None else choose_correction(found)
+    threshold, chosen_for = DEFAULT_THRESHOLD, None
+    if found is not None and correction is not None:
+        if correction.method != "none":
+            pipeline = corrected_pipeline(pipeline, correction.method, found)
+        if chooses_threshold(metric, len(spec.classes)):
+            threshold, chosen_for = choose_threshold(metric, found.truth, correction.output), chosen_by(metric).name
     Path(arguments["model_path"]).write_bytes(model_files.dump_model(pipeline))
     test_matrix, test_truth = model_input(rows.frame[rows.test], inputs), rows.truth[rows.test]
     output = predict_output(pipeline, test_matrix, len(spec.classes))
     baselines = baseline_outputs(spec, rows)
-    _reference(
-        rows, spec, [column.name for column in inputs], predict_output(pipeline, matrix, len(spec.classes))
-    ).write_parquet(arguments["reference_path"])
+    past = predict_output(pipeline, matrix, len(spec.classes))
+    names = [column.name for column in inputs]
+    _reference(rows, spec, names, past, threshold).write_parquet(arguments["reference_path"])
     _held_out(rows, output, baselines).write_parquet(arguments["held_out_path"])
-    metric = METRICS[spec.metric]
+    column = rows.frame[rows.test][spec.split.column] if spec.split.column else None
+    clusters = clusters_of(spec.split.kind, column)
     return {
-        "metrics": score_all(spec.task, test_truth, output),
-        "intervals": bootstrap_intervals(spec.task, test_truth, output, spec.seed),
-        "baselines": compare_with_baselines(spec, test_truth, output, baselines),
+        "metrics": score_all(spec.task, test_truth, output, threshold),
+        "intervals": bootstrap_intervals(
+            spec.task, test_truth, output, spec.seed, threshold=threshold, clusters=clusters
+        ),
+        "baselines": compare_with_baselines(spec, test_truth, output, baselines, threshold, clusters),
         "calibration": asdict(reliability(test_truth, output)) if spec.classes else None,
-        "importances": importances(pipeline, test_matrix, test_truth, metric, len(spec.classes), inputs, spec.seed),
+        "correction": None if correction is None else correction.to_document(),
+        "threshold": threshold if len(spec.classes) == 2 else None,
+        "threshold_metric": chosen_for,
+        "importances": importances(
+            pipeline, test_matrix, test_truth, metric, len(spec.classes), inputs, spec.seed, threshold
+        ),
         "notes": notes,
         "rows_train": len(rows.train),
         "rows_test": len(rows.test),

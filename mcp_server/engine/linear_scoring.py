@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from mcp_server.engine.predictions import Floats, Predictions, Signature, calendar_of, frame_matrix, shaped
 from mcp_server.engine.preparation import NumberStep, WordStep, read_preparation
 from mcp_server.engine.preprocessing import MISSING
+from mcp_server.engine.recalibration import uncorrected
 from mcp_server.engine.signature import check_rows
 
 _VALUES = (Ridge, ElasticNet, Lasso, LinearRegression)
@@ -43,11 +44,14 @@ def fold_linear(model: Any) -> LinearTable | None:
     """Return the table of a pipeline of ours with a linear model at its end; None for any other model."""
     if not isinstance(model, Pipeline) or len(model.steps) != 2:
         return None
-    preparation, estimator = read_preparation(model.steps[0][1]), model.steps[1][1]
-    if preparation is None or not isinstance(estimator, (LogisticRegression, *_VALUES)):
+    preparation, last = read_preparation(model.steps[0][1]), model.steps[1][1]
+    estimator, curve = uncorrected(last), _affine_curve(last)
+    if preparation is None or curve is None or not isinstance(estimator, (LogisticRegression, *_VALUES)):
         return None
-    coefficients = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64))
-    table = LinearTable(np.array(np.broadcast_to(estimator.intercept_, (len(coefficients),)), dtype=np.float64))
+    slope, shift = curve
+    coefficients = slope * np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64))
+    constant = slope * np.asarray(estimator.intercept_, dtype=np.float64) + shift
+    table = LinearTable(np.array(np.broadcast_to(constant, (len(coefficients),)), dtype=np.float64))
     start = 0
     for step in preparation.steps:
         if isinstance(step, WordStep):
@@ -62,6 +66,16 @@ def fold_linear(model: Any) -> LinearTable | None:
             _fold_numbers(table, step, step.fill, coefficients[:, start : start + width])
             start += width
     return table
+
+
+def _affine_curve(model: Any) -> tuple[float, float] | None:
+    """Return slope and shift that the correction of a model's probabilities gives its margin; None for other curves."""
+    if uncorrected(model) is model:
+        return 1.0, 0.0
+    curves = model.calibrated_classifiers_[0].calibrators
+    if model.method != "sigmoid" or len(curves) != 1:
+        return None
+    return -float(curves[0].a_), -float(curves[0].b_)
 
 
 def _fold_numbers(table: LinearTable, step: NumberStep, fill: Floats, part: Floats) -> None:

@@ -19,6 +19,7 @@ Truth = NDArray[np.int64] | NDArray[np.float64]
 Task = Literal["binary", "multiclass", "regression"]
 Score = Callable[[Truth, Floats, Floats], Floats]
 
+DEFAULT_THRESHOLD = 0.5
 _TINY = 1e-15
 _TIES = 1e-12
 
@@ -28,13 +29,15 @@ class Metric:
     """One score: for which tasks, which way is better, and its vectorised function.
 
     `function(truth, output, weights)` takes truth (n,), output (n, k) probabilities or (n,) values, and weights
-    (b, n), and returns (b,), with NaN where the score is undefined (a single class, no positives).
+    (b, n), and returns (b,), with NaN where the score is undefined (a single class, no positives). `of_labels`: it
+    judges classes, so that of two classes the threshold decides (`decided`).
     """
 
     name: str
     tasks: frozenset[str]
     higher_is_better: bool
     function: Score
+    of_labels: bool = False
 
 
 def _mean(losses: Floats, weights: Floats) -> Floats:
@@ -43,11 +46,18 @@ def _mean(losses: Floats, weights: Floats) -> Floats:
     return mean
 
 
-def labels(output: Floats) -> Codes:
-    """Return the most probable class, the positive one on a tie of two."""
+def labels(output: Floats, threshold: float = DEFAULT_THRESHOLD) -> Codes:
+    """Return the most probable class; of two the positive one from `threshold` on."""
     if output.shape[1] == 2:
-        return np.asarray(output[:, 1] >= 0.5, dtype=np.int64)
+        return np.asarray(output[:, 1] >= threshold, dtype=np.int64)
     return np.asarray(output.argmax(axis=1), dtype=np.int64)
+
+
+def decided(metric: Metric, output: Floats, threshold: float) -> Floats:
+    """Return what `metric` judges: the output itself, or its classes as certainties where another threshold decides."""
+    if not metric.of_labels or threshold == DEFAULT_THRESHOLD or output.ndim != 2 or output.shape[1] != 2:
+        return output
+    return np.eye(2)[labels(output, threshold)]
 
 
 def _accuracy(truth: Truth, output: Floats, weights: Floats) -> Floats:
@@ -198,16 +208,16 @@ _VALUES = frozenset({"regression"})
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", _CLASSES, True, _accuracy),
+        Metric("accuracy", _CLASSES, True, _accuracy, of_labels=True),
         Metric("log_loss", _CLASSES, False, _log_loss),
         Metric("roc_auc", _CLASSES, True, _roc_auc),
         Metric("brier", _CLASSES, False, _brier),
         Metric("average_precision", _BINARY, True, _average_precision),
-        Metric("balanced_accuracy", _CLASSES, True, _balanced_accuracy),
-        Metric("f1", _CLASSES, True, _f1),
-        Metric("precision", _CLASSES, True, _precision),
-        Metric("recall", _CLASSES, True, _recall),
-        Metric("mcc", _CLASSES, True, _mcc),
+        Metric("balanced_accuracy", _CLASSES, True, _balanced_accuracy, of_labels=True),
+        Metric("f1", _CLASSES, True, _f1, of_labels=True),
+        Metric("precision", _CLASSES, True, _precision, of_labels=True),
+        Metric("recall", _CLASSES, True, _recall, of_labels=True),
+        Metric("mcc", _CLASSES, True, _mcc, of_labels=True),
         Metric("rmse", _VALUES, False, _rmse),
         Metric("mae", _VALUES, False, _mae),
         Metric("r2", _VALUES, True, _r2),
@@ -247,12 +257,14 @@ def score(metric: Metric, truth: Truth, output: Floats) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def score_all(task: Task, truth: Truth, output: Floats) -> dict[str, float | None]:
-    """Return every metric that fits `task`, by name."""
-    return {metric.name: score(metric, truth, output) for metric in metrics_of(task)}
+def score_all(
+    task: Task, truth: Truth, output: Floats, threshold: float = DEFAULT_THRESHOLD
+) -> dict[str, float | None]:
+    """Return every metric that fits `task`, by name; `threshold` divides two classes."""
+    return {metric.name: score(metric, truth, decided(metric, output, threshold)) for metric in metrics_of(task)}
 
 
-def confusion_counts(truth: Codes, output: Floats) -> list[list[int]]:
+def confusion_counts(truth: Codes, output: Floats, threshold: float = DEFAULT_THRESHOLD) -> list[list[int]]:
     """Return counts (k, k): rows are true classes, columns predicted ones."""
-    counts = _confusion(truth, output, np.ones((1, len(truth))))[0]
+    counts = _confusion(truth, decided(METRICS["accuracy"], output, threshold), np.ones((1, len(truth))))[0]
     return [[int(cell) for cell in row] for row in counts]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
@@ -131,6 +132,19 @@ def adjusted_for_many(tested: Sequence[PairVerdict]) -> list[PairVerdict]:
         else:
             kept.append(_decided(part.found, part.test, p_value))
     return kept
+
+
+def clusters_of(kind: str, column: pl.Series | None) -> NDArray[np.int64] | None:
+    """Return which rows belong together under a split: the groups, or blocks of time; None where rows are their own.
+
+    Args:
+        kind: of the split.
+        column: of the split, n values.
+    """
+    if column is None or kind not in ("group", "time"):
+        return None
+    order = column.rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+    return order if kind == "group" else time_blocks(order)
 
 
 def time_blocks(order: NDArray[np.int64]) -> NDArray[np.int64]:

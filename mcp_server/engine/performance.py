@@ -11,7 +11,7 @@ import polars as pl
 
 from mcp_server.engine.calibration import reliability
 from mcp_server.engine.comparison import bootstrap_scores
-from mcp_server.engine.metrics import METRICS, Floats, Metric, Task, Truth, metrics_of, score_all
+from mcp_server.engine.metrics import METRICS, Codes, Floats, Metric, Task, Truth, metrics_of, score
 
 PROBABILITY = "p_"
 NEED_PROBABILITIES = frozenset({"log_loss", "roc_auc", "brier", "average_precision", "ece"})
@@ -40,6 +40,8 @@ class Judged:
         n_unlabelled: answered predictions without an outcome.
         n_unreadable: outcomes that are no class of the model, or no number.
         has_probabilities: False when `output` only says which label was given.
+        said: codes of the labels that were given, shape (n,); None for regression. With another threshold than a half
+            they are not the more probable classes.
     """
 
     task: Task
@@ -50,6 +52,7 @@ class Judged:
     n_unlabelled: int
     n_unreadable: int
     has_probabilities: bool
+    said: Codes | None = None
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -66,7 +69,14 @@ class Judged:
             0,
             0,
             self.has_probabilities,
+            None if self.said is None else self.said[index],
         )
+
+    def shown_to(self, metric: Metric) -> Floats:
+        """Return what `metric` judges: the labels that were given, as certainties, or the probabilities."""
+        if not metric.of_labels or self.said is None:
+            return self.output
+        return np.eye(self.output.shape[1])[self.said]
 
 
 def judge(log: pl.DataFrame, task: Task, classes: Sequence[Any]) -> Judged:
@@ -82,6 +92,7 @@ def judge(log: pl.DataFrame, task: Task, classes: Sequence[Any]) -> Judged:
     labelled = answered.filter(pl.col("outcome").is_not_null())
     n_unlabelled = answered.height - labelled.height
     truth: Truth
+    said: Codes | None = None
     if task == "regression":
         truth, output = numbers(labelled["outcome"].to_list()), numbers(labelled["prediction"].to_list())
         usable = np.isfinite(truth) & np.isfinite(output)
@@ -89,6 +100,8 @@ def judge(log: pl.DataFrame, task: Task, classes: Sequence[Any]) -> Judged:
     else:
         truth = class_codes(labelled["outcome"].to_list(), classes)
         output, has_probabilities = _class_output(labelled, classes)
+        said = class_codes(labelled["prediction"].to_list(), classes)
+        said = np.where(said >= 0, said, np.nan_to_num(output).argmax(axis=1))
         usable = (truth >= 0) & np.isfinite(output).all(axis=1)
     kept = np.flatnonzero(usable)
     times, models = labelled["time"].to_list(), labelled["model"].to_list()
@@ -101,6 +114,7 @@ def judge(log: pl.DataFrame, task: Task, classes: Sequence[Any]) -> Judged:
         n_unlabelled,
         labelled.height - len(kept),
         has_probabilities,
+        None if said is None else said[kept],
     )
 
 
@@ -151,7 +165,7 @@ def measured(judged: Judged) -> dict[str, float | None]:
     """Return every metric that fits, None where it is not defined; nothing when no row is labelled."""
     if len(judged) == 0:
         return {}
-    found = score_all(judged.task, judged.truth, judged.output)
+    found = {metric.name: score(metric, judged.truth, judged.shown_to(metric)) for metric in metrics_of(judged.task)}
     if judged.task != "regression":
         found["ece"] = reliability(judged.truth, judged.output).ece
     if not judged.has_probabilities:
@@ -167,10 +181,10 @@ def intervals(judged: Judged, seed: int = 0) -> dict[str, tuple[float, float]]:
     if not 2 <= len(judged) <= _INTERVAL_ROWS:
         return {}
     chosen = _main(judged)
-    drawn = bootstrap_scores(chosen, judged.truth, [judged.output], seed, _RESAMPLES)[:, :, 0]
     found = {}
-    for place, metric in enumerate(chosen):
-        values = drawn[:, place][np.isfinite(drawn[:, place])]
+    for metric in chosen:
+        drawn = bootstrap_scores([metric], judged.truth, [judged.shown_to(metric)], seed, _RESAMPLES)[:, 0, 0]
+        values = drawn[np.isfinite(drawn)]
         if len(values) * 2 >= _RESAMPLES:
             low, high = np.quantile(values, [_WORST_LEVEL, _BEST_LEVEL])
             found[metric.name] = (float(low), float(high))

@@ -10,6 +10,7 @@ import pandas as pd
 import polars as pl
 from numpy.typing import NDArray
 
+from mcp_server.engine.metrics import labels
 from mcp_server.engine.preprocessing import CALENDAR, MISSING, kind_of, model_input
 from mcp_server.engine.signature import LARGEST, CheckedRows
 from mcp_server.errors import InvalidArgumentError, shown
@@ -26,12 +27,14 @@ class Signature:
         target: what is predicted.
         task: binary, multiclass or regression.
         classes: labels in the order of the probabilities; empty for regression.
+        threshold: of two classes, the probability of the second from which on it is the label.
     """
 
     inputs: Sequence[Any]
     target: str
     task: str
     classes: Sequence[Any] = ()
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,7 @@ def shaped(output: Floats, signature: Signature, extra: list[str]) -> Prediction
         )
     if signature.task == "regression":
         return Predictions(output.ravel().tolist(), None, extra)
-    if output.shape[1] == 2:  # a tie counts as the positive class, as in the metrics
-        codes = (output[:, 1] >= 0.5).astype(np.int64)
-    else:
-        codes = output.argmax(axis=1).astype(np.int64) if len(output) else np.empty(0, dtype=np.int64)
+    codes = labels(output, signature.threshold) if len(output) else np.empty(0, dtype=np.int64)
     classes = signature.classes
     return Predictions([classes[code] for code in codes.tolist()], output, extra)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mcp_server.engine.few_groups import find_few_groups
 from mcp_server.engine.leakage import Finding
 from mcp_server.engine.metrics import Task, Truth
 from mcp_server.engine.preprocessing import FEW_WORDS, LARGEST, kind_of, unknown_column
@@ -276,6 +277,8 @@ def check_rows(
         )
     if split.kind in ("random", "stratified"):
         findings += _shared_groups(frame, train, test)
+    if split.kind == "group" and split.column is not None:
+        findings += find_few_groups(frame[split.column], train, test)
     if split.kind == "time" and split.column is not None:
         findings += _later_dates(frame, features, split.column, train, test)
     return findings, shared

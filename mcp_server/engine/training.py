@@ -5,9 +5,11 @@ file imports little: every trial pays for it.
 """
 
 import itertools
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,11 @@ import polars as pl
 
 from mcp_server.engine.dask_backend import cluster_for
 from mcp_server.engine.estimators import COLUMN_PREFIX, Building
-from mcp_server.engine.metrics import METRICS, Task, Truth, score
+from mcp_server.engine.metrics import METRICS, Floats, Metric, Task, Truth, decided, score
 from mcp_server.engine.pipelines import Trial, fit_trial, predict_output
 from mcp_server.engine.preprocessing import InputColumn, encode_target, model_input
 from mcp_server.engine.splits import Rows, Split, folds, split_rows
+from mcp_server.engine.thresholds import choose_threshold, chooses_threshold
 from mcp_server.errors import LifecycleError, UnavailableError
 
 REFERENCE_ROWS = 5000
@@ -107,6 +110,12 @@ def read_rows(path: str, spec: TrainingSpec) -> TrainingRows:
     return divide(labelled(pl.read_parquet(path, columns=spec.columns()), spec.target), spec)
 
 
+@lru_cache(maxsize=1)
+def _kept_rows(path: str, spec: str) -> TrainingRows:
+    """Return the rows as `read_rows` does; the next trial of the same search in this process finds them read."""
+    return read_rows(path, TrainingSpec.from_document(json.loads(spec)))
+
+
 def cross_validate(
     trial: Trial,
     spec: TrainingSpec,
@@ -129,7 +138,10 @@ def cross_validate(
     matrix = model_input(rows.frame[rows.train], inputs)
     truth = rows.truth[rows.train]
     column = rows.frame[spec.split.column][rows.train] if spec.split.column else None
-    scores, notes = [], []
+    scores: list[float | None] = []
+    notes: list[str] = []
+    said: list[tuple[Rows, Floats]] = []
+    by_threshold = chooses_threshold(metric, len(spec.classes))
     classes = spec.task != "regression"
     n_folds = spec.cv if share == 1.0 else max(2, round(spec.cv * share))
     for whole, held in itertools.islice(
@@ -140,8 +152,9 @@ def cross_validate(
         pipeline, heard = fit_trial(trial, inputs, matrix.iloc[fit], truth[fit], building)
         output = predict_output(pipeline, matrix.iloc[held], len(spec.classes))
         scores.append(score(metric, truth[held], output))
+        said.append((held, output))
         notes += heard
-        if prune_at is not None and _is_hopeless(scores, prune_at, metric.higher_is_better):
+        if prune_at is not None and not by_threshold and _is_hopeless(scores, prune_at, metric.higher_is_better):
             return {
                 "score": None,
                 "score_std": None,
@@ -149,6 +162,8 @@ def cross_validate(
                 "notes": sorted(set(notes)),
                 "pruned": True,
             }
+    if by_threshold:
+        scores = _at_own_threshold(metric, truth, said)
     defined = [value for value in scores if value is not None]
     return {
         "score": float(np.mean(defined)) if defined else None,
@@ -156,6 +171,13 @@ def cross_validate(
         "fold_scores": scores,
         "notes": sorted(set(notes)),
     }
+
+
+def _at_own_threshold(metric: Metric, truth: Truth, said: Sequence[tuple[Rows, Floats]]) -> list[float | None]:
+    """Return each fold's score with the threshold that is best for all folds: the trial is judged as it would serve."""
+    held = np.concatenate([rows for rows, _ in said])
+    at = choose_threshold(metric, truth[held].astype(np.int64), np.concatenate([output for _, output in said]))
+    return [score(metric, truth[rows], decided(metric, output, at)) for rows, output in said]
 
 
 def _part_of(fit: Rows, share: float, seed: int) -> Rows:
@@ -193,7 +215,7 @@ def run_trial_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
     spec = TrainingSpec.from_document(arguments["spec"])
     answer: dict[str, Any] = {"score": None, "score_std": None, "fold_scores": [], "notes": [], "error": None}
     try:
-        rows = read_rows(arguments["path"], spec)
+        rows = _kept_rows(arguments["path"], json.dumps(arguments["spec"], sort_keys=True))
         with cluster_for(arguments.get("cluster"), len(rows.train), len(spec.inputs)):
             answer |= cross_validate(trial, spec, rows, share, prune_at)
         if answer["score"] is None and not answer.get("pruned"):

@@ -45,6 +45,7 @@ class ModelSignature(Record):
     inputs: list[InputColumn]
     target: str
     task: Task
+    threshold: float = Field(default=0.5, description="Of two classes, from which probability on the second is said.")
     classes: list[str | int | float | bool] = Field(
         default_factory=list, description="In the order of the probabilities; empty for regression."
     )
@@ -67,6 +68,7 @@ class Comparison(Record):
     p_value: float
     verdict: Verdict
     higher_is_better: bool
+    test: str = Field(default="paired bootstrap", description="What the p-value is from.")
 
 
 class BaselineScore(Record):
@@ -95,6 +97,16 @@ class CalibrationBin(Record):
     mean_predicted: float
     observed_rate: float
     count: int
+
+
+class CalibrationCorrection(Record):
+    """The curve laid over the probabilities, judged on training rows that neither a fit nor a curve had seen."""
+
+    method: Literal["none", "sigmoid", "isotonic", "temperature"]
+    log_loss_before: float
+    log_loss_after: float
+    ece_before: float
+    ece_after: float
 
 
 class Calibration(Record):
@@ -165,6 +177,11 @@ class TrainingResult(Result):
     baselines: list[BaselineScore] = Field(default_factory=list, description="All baselines, the main one first.")
     leaderboard: list[LeaderboardEntry]
     calibration: Calibration | None = None
+    correction: CalibrationCorrection | None = Field(
+        default=None, description="Whether the probabilities were corrected; none where there were too few rows to say."
+    )
+    threshold: float | None = Field(default=None, description="From which probability on the second class is said.")
+    threshold_metric: str | None = Field(default=None, description="What the threshold was chosen for.")
     features: list[str] = Field(description="At most 200 are listed; the signature has all.")
     rows_train: int
     rows_test: int
@@ -233,6 +250,7 @@ class Finding(Record):
         "duplicates",
         "shared_rows",
         "shared_groups",
+        "few_groups",
         "rare_class",
         "imbalance",
         "missing_target",

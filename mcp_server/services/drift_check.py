@@ -151,6 +151,7 @@ def _logged(parts: MonitoringParts, endpoint: str, model: ModelVersion, window: 
 
 def _scored(parts: MonitoringParts, model: ModelVersion, current: str) -> pl.DataFrame:
     """Return a dataset with what the live model says of it, at most 20,000 rows drawn evenly."""
+    from mcp_server.engine.metrics import labels
     from mcp_server.engine.pipelines import predict_output
     from mcp_server.engine.preprocessing import InputColumn, model_input
 
@@ -162,8 +163,9 @@ def _scored(parts: MonitoringParts, model: ModelVersion, current: str) -> pl.Dat
     output = predict_output(parts.models.load(model), model_input(frame, inputs), len(model.signature.classes))
     if output.ndim == 1:
         return frame.with_columns(pl.Series(_PREDICTION, output))
-    labels = [str(model.signature.classes[code]) for code in output.argmax(axis=1)]
-    return frame.with_columns(pl.Series(_PREDICTION, labels), pl.Series(_score_column(model), output[:, -1]))
+    codes = labels(output, model.signature.threshold)
+    said = [str(model.signature.classes[code]) for code in codes]
+    return frame.with_columns(pl.Series(_PREDICTION, said), pl.Series(_score_column(model), output[:, -1]))
 
 
 def _score_column(model: ModelVersion) -> str:

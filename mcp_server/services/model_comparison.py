@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mcp_server.engine import paired_tests
-from mcp_server.engine.metrics import METRICS, Floats, Metric, Truth, score_all
+from mcp_server.engine.metrics import DEFAULT_THRESHOLD, METRICS, Floats, Metric, Truth, decided, score_all
 from mcp_server.engine.pipelines import column_output
 from mcp_server.engine.preprocessing import encode_target, unknown_column
 from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, shown
@@ -59,10 +59,14 @@ def _compare_on(
     metric = parts.metric_of(first)
     progress(0.8, "drawing bootstrap samples")
     task = first.signature.task
-    ranking = [RankedModel(model=name, metrics=score_all(task, rows.truth, out)) for name, out in outputs.items()]
+    thresholds = {version.ref: version.signature.threshold for version in versions.values()}
+    ranking = [
+        RankedModel(model=name, metrics=score_all(task, rows.truth, out, thresholds.get(name, DEFAULT_THRESHOLD)))
+        for name, out in outputs.items()
+    ]
     ranking = _ranked(ranking, metric)
     clusters = _clusters(rows.frame, list(versions.values()))
-    differences = _differences([part.model for part in ranking], outputs, rows.truth, metric, task, clusters)
+    differences = _differences([part.model for part in ranking], outputs, thresholds, rows.truth, metric, clusters)
     return ModelComparison(
         summary=_comparison_summary(ranking, differences, metric, len(rows.truth)),
         metric=metric.name,
@@ -163,17 +167,18 @@ def _ranked(ranking: list[RankedModel], metric: Metric) -> list[RankedModel]:
 def _differences(
     names: list[str],
     outputs: dict[str, Floats],
+    thresholds: dict[str, float],
     truth: Truth,
     metric: Metric,
-    task: str,
     clusters: NDArray[np.int64] | None,
 ) -> list[ModelDifference]:
     """Return every pair by the metric of the models, and by accuracy for classes; p-values adjusted a metric."""
-    asked = [metric] if task == "regression" or metric.name == "accuracy" else [metric, METRICS["accuracy"]]
+    asked = [metric] if "regression" in metric.tasks or metric.name == "accuracy" else [metric, METRICS["accuracy"]]
     pairs = list(itertools.combinations(names, 2))
     found: list[ModelDifference] = []
     for one in asked:
-        tested = [paired_tests.compare_outputs(one, truth, outputs[a], outputs[b], SEED, clusters) for a, b in pairs]
+        judged = {name: decided(one, out, thresholds.get(name, DEFAULT_THRESHOLD)) for name, out in outputs.items()}
+        tested = [paired_tests.compare_outputs(one, truth, judged[a], judged[b], SEED, clusters) for a, b in pairs]
         known = [(pair, part) for pair, part in zip(pairs, tested, strict=True) if part is not None]
         adjusted = paired_tests.adjusted_for_many([part for _, part in known])
         found += [
@@ -190,8 +195,7 @@ def _clusters(frame: pl.DataFrame, versions: Sequence[ModelVersion]) -> NDArray[
         column = split.get("column")
         if column is None or column not in frame.columns or split.get("kind") not in ("group", "time"):
             continue
-        order = frame[column].rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
-        return order if split["kind"] == "group" else paired_tests.time_blocks(order)
+        return paired_tests.clusters_of(split["kind"], frame[column])
     return None
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from mcp_server.engine import comparison
 from mcp_server.engine.calibration import reliability
-from mcp_server.engine.metrics import Floats, Metric, Truth, confusion_counts, score_all
+from mcp_server.engine.metrics import Floats, Metric, Truth, confusion_counts, decided, score_all
+from mcp_server.engine.paired_tests import compare_outputs
 from mcp_server.engine.pipelines import column_output
 from mcp_server.engine.plots import calibration_curve, heatmap, roc_curve
 from mcp_server.engine.reports import Report, Section, Table
@@ -35,7 +36,7 @@ def evaluate(parts: ModelRows, reports: ReportStore, progress: Progress, model: 
     output = parts.output(version, rows.frame)
     metric = parts.metric_of(version)
     progress(0.6, "drawing bootstrap samples")
-    task = version.signature.task
+    task, threshold = version.signature.task, version.signature.threshold
     baselines = _baselines(parts, version, rows, output, metric)
     found = None if task == "regression" else reliability(rows.truth, output)
     result = EvaluationResult(
@@ -45,10 +46,12 @@ def evaluate(parts: ModelRows, reports: ReportStore, progress: Progress, model: 
         rows=len(rows.truth),
         rows_unlabelled=rows.n_unlabelled,
         metric=metric.name,
-        metrics=score_all(task, rows.truth, output),
+        metrics=score_all(task, rows.truth, output, threshold),
         intervals={
             name: Interval(low=low, high=high)
-            for name, (low, high) in comparison.bootstrap_intervals(task, rows.truth, output, SEED).items()
+            for name, (low, high) in comparison.bootstrap_intervals(
+                task, rows.truth, output, SEED, threshold=threshold, clusters=rows.clusters
+            ).items()
         },
         baseline=baselines[0].baseline if baselines else None,
         baseline_metrics=baselines[0].metrics if baselines else {},
@@ -80,10 +83,12 @@ def _baselines(
         outputs["majority" if n_classes else "mean"] = _constant(past, len(rows.truth), n_classes)
     found = []
     for name, other in outputs.items():
-        difference = comparison.paired_bootstrap(metric, rows.truth, output, other, SEED)
-        if difference is not None:
+        mine = decided(metric, output, version.signature.threshold)
+        tested = compare_outputs(metric, rows.truth, mine, other, SEED, rows.clusters)
+        if tested is not None:
             metrics = score_all(version.signature.task, rows.truth, other)
-            found.append(BaselineScore(baseline=name, metrics=metrics, comparison=Comparison(**asdict(difference))))
+            difference = Comparison(**asdict(tested.found), test=tested.test)
+            found.append(BaselineScore(baseline=name, metrics=metrics, comparison=difference))
     return found
 
 
@@ -98,7 +103,7 @@ def _confusion(version: ModelVersion, truth: Truth, output: Floats) -> Confusion
     if version.signature.task == "regression":
         return None
     labels = [str(label) for label in version.signature.classes]
-    counts = np.asarray(confusion_counts(truth.astype(np.int64), output))
+    counts = np.asarray(confusion_counts(truth.astype(np.int64), output, version.signature.threshold))
     if len(labels) > _CLASSES_SHOWN:
         kept = np.sort(np.argsort(-counts.sum(axis=1), kind="stable")[: _CLASSES_SHOWN - 1])
         place = np.full(len(labels), len(kept))

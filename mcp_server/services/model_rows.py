@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
-from mcp_server.engine.metrics import METRICS, Floats, Metric, Truth, resolve_metric
+from mcp_server.engine.metrics import METRICS, Codes, Floats, Metric, Truth, resolve_metric
+from mcp_server.engine.paired_tests import clusters_of
 from mcp_server.engine.pipelines import predict_output
 from mcp_server.engine.preprocessing import InputColumn, encode_target, model_input, unknown_column
 from mcp_server.engine.training import divide, labelled
@@ -22,12 +23,16 @@ SEED = 0  # of bootstrap samples: the same question gets the same answer
 
 @dataclass(frozen=True, slots=True)
 class ScoredRows:
-    """Labelled rows as one model sees them; `warnings` say which rows were left out."""
+    """Labelled rows as one model sees them; `warnings` say which rows were left out.
+
+    `clusters` (n,) says which rows belong together, by the split of the training; None where each is its own.
+    """
 
     frame: pl.DataFrame
     truth: Truth
     n_unlabelled: int
     warnings: list[str]
+    clusters: Codes | None = None
 
 
 class ModelRows:
@@ -60,7 +65,9 @@ class ModelRows:
                 f"{data.ref} has no row with a known {shown(target)}.", hint="Score rows whose outcome is known."
             )
         truth, _ = encode_target(frame[target], version.signature.task, list(version.signature.classes) or None)
-        return ScoredRows(frame, truth, n_unlabelled, warnings)
+        split = dict((version.recipe or {}).get("split") or {})
+        column = frame[split["column"]] if split.get("column") in frame.columns else None
+        return ScoredRows(frame, truth, n_unlabelled, warnings, clusters_of(str(split.get("kind")), column))
 
     def output(self, version: ModelVersion, frame: pl.DataFrame) -> Floats:
         """Return what the model says of the rows of `frame`: probabilities (n, k), or values (n,)."""

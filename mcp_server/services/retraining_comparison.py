@@ -3,7 +3,7 @@
 from typing import Any
 
 from mcp_server.engine.comparison import PairedDifference, paired_bootstrap
-from mcp_server.engine.metrics import METRICS, Floats
+from mcp_server.engine.metrics import METRICS, Floats, decided
 from mcp_server.engine.pipelines import predict_output
 from mcp_server.engine.preprocessing import InputColumn, model_input
 from mcp_server.engine.splits import Split
@@ -29,8 +29,10 @@ def compare_on_held_out(parts: MonitoringParts, new: str, live: str) -> PairedDi
     if candidate.recipe is None:
         raise FailedPreconditionError(f"{new} has no recipe that says which rows were held out.")
     rows = _rows(parts, candidate, dict(candidate.recipe))
-    outputs = [_output(parts, version, rows) for version in (candidate, champion)]
     metric = METRICS[str(candidate.recipe["metric"])]
+    outputs = [
+        decided(metric, _output(parts, version, rows), version.signature.threshold) for version in (candidate, champion)
+    ]
     return paired_bootstrap(metric, rows.truth[rows.test], outputs[0], outputs[1], int(candidate.recipe["seed"]))
 
 

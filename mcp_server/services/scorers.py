@@ -108,7 +108,7 @@ class ScorerCache:
 
         version = self._models.resolve(ref)
         given = version.signature
-        signature = Signature(given.inputs, given.target, given.task, given.classes)
+        signature = Signature(given.inputs, given.target, given.task, given.classes, given.threshold)
         scorer = build_scorer(self._models.load(version), signature, self._reference(version))
         names = tuple(column.name for column in given.inputs)
         return ServedModel(version, scorer, tuple(str(label) for label in given.classes), names)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mcp_server.engine.metrics import METRICS
+from mcp_server.engine.metrics import DEFAULT_THRESHOLD, METRICS
 from mcp_server.engine.plots import bar_chart, calibration_curve, heatmap, roc_curve, series_chart
 from mcp_server.engine.reports import Report, Section, Table, main_image, to_html, to_markdown
 from mcp_server.engine.search import Search, best_first, leaderboard
@@ -17,6 +17,7 @@ from mcp_server.errors import FailedPreconditionError
 from mcp_server.results.training import (
     BaselineScore,
     Calibration,
+    CalibrationCorrection,
     Comparison,
     InputColumn,
     Interval,
@@ -24,6 +25,7 @@ from mcp_server.results.training import (
     ModelSignature,
     TrainingResult,
 )
+from mcp_server.services.training_honesty import SAYS_NOTHING, admissions, headline, is_noise, misleads
 from mcp_server.stores.models import UNREGISTERED, ModelCard
 
 _HEADLINE = {
@@ -35,6 +37,7 @@ _MAX_WARNINGS = 12
 _WARNING_LENGTH = 400
 _MAX_FEATURES = 200
 _IMPORTANCES = 20
+_TOO_GOOD = 0.995
 
 
 def choose(plan: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -70,7 +73,7 @@ def make_result(
         if part["comparison"] is not None
     ]
     main = baselines[0] if baselines else None
-    calibration = scores["calibration"]
+    calibration, correction = scores["calibration"], scores["correction"]
     return TrainingResult(
         summary=_summary(plan, history, winner, scores, baselines),
         model=plan["name"],
@@ -91,6 +94,9 @@ def make_result(
         baselines=baselines,
         leaderboard=[LeaderboardEntry(**row) for row in leaderboard(Search.from_document(plan["search"]), history)],
         calibration=None if calibration is None else Calibration.model_validate(calibration),
+        correction=None if correction is None else CalibrationCorrection.model_validate(correction),
+        threshold=scores["threshold"],
+        threshold_metric=scores["threshold_metric"],
         features=[column.name for column in spec.inputs_of(winner["estimator"])][:_MAX_FEATURES],
         rows_train=scores["rows_train"],
         rows_test=scores["rows_test"],
@@ -110,7 +116,7 @@ def _summary(
     baselines: Sequence[BaselineScore],
 ) -> str:
     spec = plan["spec"]
-    names = dict.fromkeys([spec["metric"], *_HEADLINE[spec["task"]]])
+    names = headline(spec["task"], [spec["metric"], *_HEADLINE[spec["task"]]], baselines)
     figures = ", ".join(
         f"{name} {value:.4f}{_interval(scores, name) if name == spec['metric'] else ''}"
         for name in names
@@ -121,7 +127,22 @@ def _summary(
     return (
         f"{plan['name']}@{UNREGISTERED} ({spec['task']}): {winner['estimator']}, {tried}, "
         f"has {figures} on {scores['rows_test']:,} held-out rows; it is {verdicts or 'compared with no baseline'}."
+        f"{' ' + SAYS_NOTHING if is_noise(spec['task'], scores, baselines) else ''}"
+        f"{misleads(spec['task'], baselines)}{_corrected(scores)}"
     )
+
+
+def _corrected(scores: Mapping[str, Any]) -> str:
+    """Return what was done to the probabilities and where the line between two classes is, in words."""
+    correction, text = scores["correction"], ""
+    if correction is not None and correction["method"] != "none":
+        text = (
+            f" Its probabilities are corrected ({correction['method']}: log loss {correction['log_loss_before']:.4f} "
+            f"to {correction['log_loss_after']:.4f} on training rows kept out of each fit)."
+        )
+    if scores["threshold"] not in (None, DEFAULT_THRESHOLD):
+        text += f" From {scores['threshold']:.3f} on it says the second class, chosen for {scores['threshold_metric']}."
+    return text
 
 
 def _interval(scores: Mapping[str, Any], name: str) -> str:
@@ -149,13 +170,9 @@ def _warnings(
     scores: Mapping[str, Any],
     baselines: Sequence[BaselineScore],
 ) -> list[str]:
-    texts = []
-    simplest = [part for part in baselines if part.baseline in ("majority", "mean")]
-    if simplest and simplest[0].comparison.verdict != "better":
-        texts.append(
-            f"The model is not better than {simplest[0].baseline}: as far as these rows tell, the features say nothing "
-            "about the target."
-        )
+    task, best = plan["spec"]["task"], choose(plan, history)
+    texts = admissions(task, scores, baselines, len(history), best["score"])
+    texts += _suspicions(plan, scores)
     texts += plan["warnings"]
     n_cut = sum(bool(trial.get("cut")) for trial in history)
     if plan["time_budget_seconds"] is not None and (n_cut or len(history) < plan["n_trials"]):
@@ -180,14 +197,29 @@ def _warnings(
     return [text[:_WARNING_LENGTH] for text in dict.fromkeys(texts)][:_MAX_WARNINGS]
 
 
-def make_signature(plan: Mapping[str, Any], winner: Mapping[str, Any]) -> ModelSignature:
+def _suspicions(plan: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
+    """Return a warning where the held-out scores are too good to be believed without a look."""
+    name = "r2" if plan["spec"]["task"] == "regression" else "roc_auc"
+    value = scores["metrics"].get(name)
+    if value is None or value < _TOO_GOOD:
+        return []
+    top = ", ".join(repr(part["feature"]) for part in scores["importances"][:3] if part["value"] > 0)
+    return [
+        f"Held-out {name} is {value:.4f}, nearly perfect: make sure that {top or 'the features'} are known before "
+        "the outcome is."
+    ]
+
+
+def make_signature(plan: Mapping[str, Any], winner: Mapping[str, Any], scores: Mapping[str, Any]) -> ModelSignature:
     """Return what the winner takes and gives."""
     spec = TrainingSpec.from_document(plan["spec"])
     columns = [
         InputColumn(**{name: getattr(column, name) for name in InputColumn.model_fields})
         for column in spec.inputs_of(winner["estimator"])
     ]
-    return ModelSignature(inputs=columns, target=spec.target, task=spec.task, classes=spec.classes)
+    return ModelSignature(
+        inputs=columns, target=spec.target, task=spec.task, classes=spec.classes, threshold=scores["threshold"] or 0.5
+    )
 
 
 def params_to_log(plan: Mapping[str, Any], winner: Mapping[str, Any]) -> dict[str, Any]:
