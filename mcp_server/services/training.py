@@ -253,6 +253,7 @@ class TrainingService:
             CancelledError: the job was cancelled.
             UnavailableError: the registry does not answer; nothing is registered.
         """
+        from mcp_server.services import model_card
         from mcp_server.services import training_outcome as outcome
 
         winner = outcome.choose(plan, history)
@@ -272,7 +273,7 @@ class TrainingService:
             progress(0.92, "writing the model card and registering")
             seconds = self._clock.now().timestamp() - float(plan["search_from"])
             result = outcome.make_result(plan, history, winner, scores, seconds)
-            report = outcome.make_card(plan, result, scores, paths["held_out"])
+            report = model_card.make_card(plan, result, scores, paths["held_out"])
             registered = self._models.register(
                 job_id=job_id,
                 name=plan["name"],
@@ -283,7 +284,7 @@ class TrainingService:
                 model_bytes=paths["model"].read_bytes(),
                 reference_parquet=paths["reference"].read_bytes(),
                 lineage=plan["lineage"],
-                card=outcome.render_card(report),
+                card=model_card.render_card(report),
                 metrics=outcome.metrics_to_log(plan, winner, scores),
                 params=outcome.params_to_log(plan, winner),
                 caller=caller,
@@ -291,7 +292,7 @@ class TrainingService:
                 series=outcome.series_to_log(plan, history),
                 waiting=lambda message: progress(0.92, message),
             )
-        report_id = self._reports.save(outcome.numbered(report, registered.version), "train_model", registered.ref)
+        report_id = self._reports.save(model_card.numbered(report, registered.version), "train_model", registered.ref)
         self._searches.finish(job_id)
         progress(0.99, f"registered {registered.ref}")
         return TrainingResult.model_validate(dict(registered.result) | {"card_report_uri": f"report://{report_id}"})
