@@ -179,7 +179,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         database=database, artifacts=artifacts, clock=clock, settings=settings.mlflow, data_dir=settings.data_dir
     )
     records = JobRecords(database, clock)
-    studies = StudyStore(database, settings.data_dir)
+    studies = StudyStore(database, settings.data_dir, keep=settings.limits.max_studies)
     stack.callback(studies.close)
     jobs = JobQueue(settings, records, job_kinds, findings=lambda job_id: training.findings(job_id))
     stack.callback(jobs.close)
@@ -210,6 +210,7 @@ def _make(settings: Settings, roles: Mapping[str, Role], job_kinds: frozenset[st
         check_suite=validation.passes,
         dask=settings.dask,
     )
+    stack.callback(training.close)
     registry = RegistryService(
         models=models,
         datasets=datasets,

@@ -69,6 +69,7 @@ def _run(app: App, settings: Settings, stop: threading.Event) -> None:
         app.jobs,
         app.job_records,
         is_paused=app.monitoring.is_paused,
+        trials_at_once=settings.worker.trial_concurrency,
     )
     sender = threading.Thread(target=_send_notifications, args=(app, settings, stop), name="notifications", daemon=True)
     sender.start()

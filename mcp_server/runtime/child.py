@@ -74,65 +74,93 @@ def run_in_child(
         CancelledError: `cancelled` said so.
         InternalError: it crashed; the log has the trace.
     """
-    context = multiprocessing.get_context("forkserver")
-    receiver, sender = context.Pipe(duplex=False)
-    with receiver:
-        process = context.Process(
-            target=_serve, args=(sender, function, json.dumps(arguments), threads, os.getpid()), daemon=True
+    child = Child(threads)
+    try:
+        document = child.call(function, arguments, memory_bytes, timeout_s, cancelled)
+    finally:
+        exit_code = child.end()
+    return unpacked(document, function, exit_code)
+
+
+class Child:
+    """A child process that makes one call after another, in the order in which it is asked. Not thread-safe."""
+
+    def __init__(self, threads: int | None, idle_s: float | None = None) -> None:
+        """Start it.
+
+        Args:
+            idle_s: it ends itself when it is not asked for so long.
+        """
+        context = multiprocessing.get_context("forkserver")
+        self._connection, theirs = context.Pipe()
+        self._process: ForkServerProcess = context.Process(
+            target=_serve, args=(theirs, threads, os.getpid(), idle_s), daemon=True
         )
-        process.start()
-        sender.close()
+        self._process.start()
+        theirs.close()
+
+    def call(
+        self,
+        function: str,
+        arguments: dict[str, Any],
+        memory_bytes: int,
+        timeout_s: float,
+        cancelled: Callable[[], bool],
+    ) -> dict[str, Any] | None:
+        """Return the answer of one call, or None when the process has ended without one; arguments as `run_in_child`.
+
+        Raises:
+            ResourceExhaustedError: it takes too much memory or time; it is still running then.
+            CancelledError: `cancelled` said so; it is still running then.
+        """
         try:
-            document = _await_answer(process, receiver, memory_bytes, timeout_s, cancelled)
-        finally:
-            if process.is_alive():
-                process.kill()
-            process.join()
-            exit_code = process.exitcode
-            process.close()
-    return _unpacked(document, function, exit_code)
+            self._connection.send_bytes(json.dumps([function, arguments]).encode())
+            self._await_answer(memory_bytes, timeout_s, cancelled)
+            answer: dict[str, Any] = json.loads(self._connection.recv_bytes(_MAX_ANSWER_BYTES))
+        except (EOFError, ConnectionError):  # it ended without a word
+            self._process.join()
+            return None
+        return answer
+
+    def _await_answer(self, memory_bytes: int, timeout_s: float, cancelled: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self._connection.poll(_POLL_S):
+            if cancelled():
+                raise CancelledError("The job was cancelled.")
+            if time.monotonic() > deadline:
+                raise ResourceExhaustedError(
+                    f"The work took longer than its limit of {timeout_s:g} s and was stopped; nothing was written.",
+                    hint="Use less data or a simpler model, or raise the limit in the settings.",
+                    details={"limit": "time", "seconds": timeout_s},
+                )
+            if self.resident_bytes() > memory_bytes:
+                raise ResourceExhaustedError(
+                    f"The work took more than its limit of {memory_bytes // 1024**2} MiB of memory and was stopped; "
+                    "nothing was written.",
+                    hint="Use fewer rows or columns, or raise NBA_MCP_LIMITS__CHILD_MEMORY_BYTES.",
+                    details={"limit": "memory", "bytes": memory_bytes},
+                )
+
+    def resident_bytes(self) -> int:
+        """Return the memory that it has; 0 once it has ended."""
+        try:
+            return int(psutil.Process(self._process.pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
+
+    def end(self) -> int | None:
+        """Kill it when it is still there, and return its exit code."""
+        self._connection.close()
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        exit_code = self._process.exitcode
+        self._process.close()
+        return exit_code
 
 
-def _await_answer(
-    process: ForkServerProcess,
-    receiver: "Connection[Any, Any]",
-    memory_bytes: int,
-    timeout_s: float,
-    cancelled: Callable[[], bool],
-) -> dict[str, Any] | None:
-    deadline = time.monotonic() + timeout_s
-    while not receiver.poll(_POLL_S):
-        if cancelled():
-            raise CancelledError("The job was cancelled.")
-        if time.monotonic() > deadline:
-            raise ResourceExhaustedError(
-                f"The work took longer than its limit of {timeout_s:g} s and was stopped; nothing was written.",
-                hint="Use less data or a simpler model, or raise the limit in the settings.",
-                details={"limit": "time", "seconds": timeout_s},
-            )
-        if _resident_bytes(process) > memory_bytes:
-            raise ResourceExhaustedError(
-                f"The work took more than its limit of {memory_bytes // 1024**2} MiB of memory and was stopped; "
-                "nothing was written.",
-                hint="Use fewer rows or columns, or raise NBA_MCP_LIMITS__CHILD_MEMORY_BYTES.",
-                details={"limit": "memory", "bytes": memory_bytes},
-            )
-    try:
-        answer: dict[str, Any] = json.loads(receiver.recv_bytes(_MAX_ANSWER_BYTES))
-    except EOFError:  # it ended without a word
-        process.join()
-        return None
-    return answer
-
-
-def _resident_bytes(process: ForkServerProcess) -> int:
-    try:
-        return int(psutil.Process(process.pid).memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
-
-
-def _unpacked(document: dict[str, Any] | None, function: str, exit_code: int | None) -> Any:
+def unpacked(document: dict[str, Any] | None, function: str, exit_code: int | None) -> Any:
+    """Return what a call answered, or raise what it raised."""
     if document is None:
         if exit_code == -signal.SIGKILL:
             raise ResourceExhaustedError(
@@ -148,18 +176,23 @@ def _unpacked(document: dict[str, Any] | None, function: str, exit_code: int | N
     return document["answer"]
 
 
-def _serve(sender: "Connection[Any, Any]", function: str, arguments: str, threads: int | None, parent: int) -> None:
+def _serve(connection: "Connection[Any, Any]", threads: int | None, parent: int, idle_s: float | None) -> None:
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    with sender:
-        sender.send_bytes(json.dumps(_document(function, json.loads(arguments), threads)).encode())
+    if threads is not None:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(threads)
+    with connection:
+        while connection.poll(idle_s):
+            try:
+                function, arguments = json.loads(connection.recv_bytes())
+            except EOFError:
+                return
+            connection.send_bytes(json.dumps(_document(function, arguments)).encode())
 
 
-def _document(function: str, arguments: dict[str, Any], threads: int | None) -> dict[str, Any]:
+def _document(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
-        if threads is not None:
-            from threadpoolctl import threadpool_limits
-
-            threadpool_limits(threads)
         module, name = function.split(":")
         return {"answer": getattr(importlib.import_module(module), name)(arguments)}
     except LifecycleError as refusal:

@@ -6,9 +6,7 @@ from typing import Any
 _FROM, _SPAN = 0.05, 0.75  # of the whole training: the plan comes before, the refit after
 
 
-def search_progress(
-    plan: Mapping[str, Any], history: Sequence[Mapping[str, Any]], now_s: float
-) -> tuple[float, str]:
+def search_progress(plan: Mapping[str, Any], history: Sequence[Mapping[str, Any]], now_s: float) -> tuple[float, str]:
     """Return how far a training is (0 to 1) after the trials in `history`, and that in words.
 
     Args:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ from mcp_server.runtime.clock import Clock
 from mcp_server.runtime.identity import Caller
 from mcp_server.runtime.progress import Progress
 from mcp_server.runtime.search_progress import search_progress
+from mcp_server.runtime.warm_children import WarmChildren
 from mcp_server.services.training_search import SearchRecords
 from mcp_server.settings import DaskSettings, LimitSettings
 from mcp_server.stores.artifacts import ArtifactStore
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from mcp_server.services.model_rows import ModelRows
 
 _TRIAL = "mcp_server.engine.training:run_trial_in_child"
+_IDLE_S = 20.0  # a child that fits waits so long for the next trial, with its data
 _FINISH = "mcp_server.engine.final_fit:finish_in_child"
 
 SuiteCheck = Callable[[str, str], tuple[bool, str]]
@@ -78,6 +81,11 @@ class TrainingService:
         self._limits = limits
         self._check_suite = check_suite
         self._dask = dask
+        self._children = WarmChildren(threads=1, keep=os.cpu_count() or 1, idle_s=_IDLE_S)
+
+    def close(self) -> None:
+        """End the children that wait for a trial."""
+        self._children.close()
 
     def train_model(self, *, caller: Caller, progress: Progress, **arguments: Any) -> TrainingResult:
         """Run a whole training here and now; a worker runs the same parts as a durable job."""
@@ -185,7 +193,14 @@ class TrainingService:
         try:
             if left_s <= 0:
                 raise ResourceExhaustedError("The time budget ended.", details={"limit": "time"})
-            answer: dict[str, Any] = self._in_child(_TRIAL, plan["dataset"], arguments, cancelled, timeout_s)
+            answer: dict[str, Any] = self._children.run(
+                _TRIAL,
+                self._with_data(plan["dataset"], arguments),
+                subject=plan["dataset"],
+                memory_bytes=self._limits.child_memory_bytes,
+                timeout_s=timeout_s,
+                cancelled=cancelled,
+            )
         except (CancelledError, UnavailableError):
             raise
         except LifecycleError as refusal:
@@ -209,27 +224,16 @@ class TrainingService:
         budget_s = plan["time_budget_seconds"]
         return math.inf if budget_s is None else plan["search_from"] + budget_s - self._clock.now().timestamp()
 
+    def found(self, job_id: str) -> list[dict[str, Any]]:
+        """Return the trials of a training that have ended, by number; each as `run_trial` answered."""
+        return self._searches.results(job_id)
+
     def findings(self, job_id: str) -> dict[str, Any] | None:
         """Return what a cancelled training had found: `message`, `hint`, `details`; None for any other job."""
         return self._searches.findings(job_id)
 
-    def _in_child(
-        self,
-        function: str,
-        dataset: str,
-        arguments: dict[str, Any],
-        cancelled: Callable[[], bool],
-        timeout_s: float | None = None,
-    ) -> dict[str, Any]:
-        answer: dict[str, Any] = run_in_child(
-            function,
-            {"path": str(self._datasets.resolve(dataset).path), "cluster": self._cluster(), **arguments},
-            memory_bytes=self._limits.child_memory_bytes,
-            timeout_s=self._limits.trial_timeout_s if timeout_s is None else timeout_s,
-            threads=1,
-            cancelled=cancelled,
-        )
-        return answer
+    def _with_data(self, dataset: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return {"path": str(self._datasets.resolve(dataset).path), "cluster": self._cluster(), **arguments}
 
     def _cluster(self) -> dict[str, Any] | None:
         """Return the cluster for large fits; told to a child only, as its address may hold a password."""
@@ -269,7 +273,14 @@ class TrainingService:
                 "trial": trial,
                 **{f"{name}_path": str(path) for name, path in paths.items()},
             }
-            scores = self._in_child(_FINISH, plan["dataset"], arguments, progress.cancelled)
+            scores = run_in_child(
+                _FINISH,
+                self._with_data(plan["dataset"], arguments),
+                memory_bytes=self._limits.child_memory_bytes,
+                timeout_s=self._limits.trial_timeout_s,
+                threads=1,
+                cancelled=progress.cancelled,
+            )
             progress(0.92, "writing the model card and registering")
             seconds = self._clock.now().timestamp() - float(plan["search_from"])
             result = outcome.make_result(plan, history, winner, scores, seconds)
@@ -280,7 +291,7 @@ class TrainingService:
                 task=plan["spec"]["task"],
                 recipe=plan["recipe"],
                 training_result=result.model_dump(mode="json"),
-                signature=outcome.make_signature(plan, winner),
+                signature=outcome.make_signature(plan, winner, scores),
                 model_bytes=paths["model"].read_bytes(),
                 reference_parquet=paths["reference"].read_bytes(),
                 lineage=plan["lineage"],

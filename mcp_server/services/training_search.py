@@ -64,6 +64,11 @@ class SearchRecords:
         """Mark that a model came of it."""
         self._studies.finish(job_id)
 
+    def results(self, job_id: str) -> list[dict[str, Any]]:
+        """Return the trials of a search that are recorded, by number."""
+        record = self._studies.read(job_id)
+        return [] if record is None else record.results
+
     def findings(self, job_id: str) -> dict[str, Any] | None:
         """Return `message`, `hint` and `details` of a search that was cancelled; None when it had not begun."""
         record = self._studies.read(job_id)

@@ -29,6 +29,7 @@ _FACTS, _FINISHED, _NUMBER, _RESULT = "facts", "finished", "number", "result"
 
 _LOCK_STUDY = sa.text("UPDATE studies SET study_name = study_name WHERE study_id = :study")
 _FIND_TRIAL = sa.text("SELECT 1 FROM trials WHERE study_id = :study AND number = :number")
+_OLDEST = sa.text("SELECT study_id FROM studies ORDER BY study_id DESC LIMIT 1000000 OFFSET :keep")
 _FIND_STUDIES = sa.text("SELECT study_id, study_name FROM studies WHERE study_name LIKE :name ORDER BY study_id DESC")
 
 
@@ -50,13 +51,15 @@ class StudyRecord:
 class StudyStore:
     """Writes and reads studies; each belongs to a job and has the key of its recipe. Thread-safe."""
 
-    def __init__(self, database: Database, data_dir: Path) -> None:
+    def __init__(self, database: Database, data_dir: Path, keep: int = 1000) -> None:
         """Take the place.
 
         Args:
             data_dir: where the file is made while our own tables are in SQLite.
+            keep: studies kept; when another one starts, the oldest go.
         """
         self._database = database
+        self._keep = keep
         self._path = data_dir.resolve() / FILE_NAME
         self._lock = threading.Lock()
         self._opened: Any = None
@@ -75,6 +78,8 @@ class StudyStore:
             except DuplicatedStudyError:
                 study = storage.get_study_id_from_name(name)
             storage.set_study_user_attr(study, _FACTS, dict(facts))
+            with storage.engine.begin() as connection:
+                _delete(connection, [int(row.study_id) for row in connection.execute(_OLDEST, {"keep": self._keep})])
 
     def record(self, job_id: str, trial: Any, result: Mapping[str, Any]) -> None:
         """Record a trial that ended, in one transaction; the same trial again changes nothing.
@@ -188,6 +193,21 @@ def _insert(connection: sa.Connection, study: int, number: int, trial: Any, said
     for name, of_table in rows.items():
         if of_table:
             connection.execute(tables[name].insert(), [{"trial_id": trial_id, **part} for part in of_table])
+
+
+def _delete(connection: sa.Connection, studies: Sequence[int]) -> None:
+    """Remove studies with all their rows; Optuna's own way loads every trial first."""
+    from optuna.storages._rdb import models
+
+    if not studies:
+        return
+    tables = models.BaseModel.metadata
+    trials = sa.select(tables.tables["trials"].c.trial_id).where(tables.tables["trials"].c.study_id.in_(studies))
+    for table in reversed(tables.sorted_tables):
+        if "study_id" in table.c:
+            connection.execute(table.delete().where(table.c.study_id.in_(studies)))
+        elif "trial_id" in table.c:
+            connection.execute(table.delete().where(table.c.trial_id.in_(trials)))
 
 
 def _utc(at: datetime) -> datetime:

@@ -39,3 +39,16 @@ def frame_sum(arguments: dict[str, Any]) -> int:
     import polars as pl
 
     return int(pl.DataFrame({"a": range(100_000)}).select(pl.col("a").sort(descending=True).sum()).item())
+
+
+LEFT: list[bytes] = []
+
+
+def leave_behind(arguments: dict[str, Any]) -> dict[str, Any]:
+    LEFT.append(b"x" * 500_000_000)
+    return {"process": os.getpid()}
+
+
+def rest(arguments: dict[str, Any]) -> dict[str, Any]:
+    time.sleep(0.3)
+    return {"process": os.getpid()}

@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy as sa
 
 from mcp_server.engine.sampling import frozen_trial
 from mcp_server.engine.search import Search, plan_search
@@ -75,6 +76,18 @@ def test_an_unfinished_study_is_found_by_its_recipe_until_a_model_came_of_it(stu
     assert found.results == [result(0, 0.5)]
     studies.finish("job1")
     assert studies.unfinished(KEY, other_than="job2") is None
+
+
+def test_only_the_newest_studies_are_kept_and_nothing_is_left_of_the_others(database: Database, tmp_path: Path) -> None:
+    store = StudyStore(database, tmp_path, keep=2)
+    for index in range(4):
+        store.start(f"job{index}", KEY, {}, higher_is_better=True)
+        record(store, f"job{index}", result(0, 0.5))
+    assert [store.read(f"job{index}") is not None for index in range(4)] == [False, False, True, True]
+    with store._storage() as storage, storage.engine.connect() as connection:
+        for table in ("trials", "trial_values", "study_user_attributes"):
+            assert connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one() == 2
+    store.close()
 
 
 def test_stores_that_open_at_once_make_the_tables_together(database: Database, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from mcp_server.runtime.jobs.storage import (
     make_client,
     prepare_job_database,
 )
-from mcp_server.runtime.jobs.workflows import JobWorkflows
+from mcp_server.runtime.jobs.workflows import TRIAL, JobWorkflows
 from mcp_server.settings import Settings
 from mcp_server.stores.job_records import JobRecords, WorkerRecord
 
@@ -146,7 +146,8 @@ class Worker:
                 self._client.cancel_workflow(workflow.workflow_id, cancel_children=True)
                 continue
             self._client.update_workflow_attributes(workflow.workflow_id, {"recoveries": recoveries}, merge=True)
-            self._client.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)
+            queue = TRIAL_QUEUE if workflow.name == TRIAL else workflow.queue_name  # a trial was perhaps never queued
+            self._client.resume_workflow(workflow.workflow_id, queue_name=queue)
             logger.info("job_recovered", job_id=workflow.workflow_id, kind=workflow.name)
 
 

@@ -2,10 +2,13 @@
 
 Most jobs are one step. Training is many: its plan, each round of trials asked for, and its finish are steps of the
 parent, and each trial is a child workflow on a queue of its own, so that any worker takes it and a killed worker
-costs only the trials it was in. A step that was recorded is never run again.
+costs only the trials it was in. A step that was recorded is never run again. A worker that is alone starts the trials
+itself, which saves the queue's hand-over; a trial is one step and so needs no record but its own end.
 """
 
 import hashlib
+import math
+import threading
 import time
 import traceback
 import uuid
@@ -29,7 +32,8 @@ TRAINING = "train_model"
 TRIAL = "run_trial"
 _WRITE_EVERY_S = 0.25
 _ASK_EVERY_S = 0.5
-_TRIAL_POLL_S = 0.1
+_TRIAL_POLL_S = 0.05
+_LOOK_FOR_WORKERS_S = 1.0
 
 JobMethod = Callable[..., Any]
 
@@ -94,10 +98,12 @@ class JobWorkflows:
         queue: JobQueue,
         records: JobRecords,
         is_paused: Callable[[str], bool] = lambda _endpoint: False,
+        trials_at_once: int = 2,
     ) -> None:
         """Register them.
 
         Args:
+            trials_at_once: trials that this worker runs at a time, of all its jobs.
             is_paused: tells whether an endpoint's schedules rest.
         """
         self._methods = methods
@@ -106,6 +112,8 @@ class JobWorkflows:
         self._queue = queue
         self._records = records
         self._is_paused = is_paused
+        self._slots = threading.BoundedSemaphore(trials_at_once)
+        self._alone_s: tuple[float, bool] = (-math.inf, False)
         for kind in methods:
             _register(kind, self._one_step_workflow(kind))
         _register(TRAINING, self._train)
@@ -152,12 +160,16 @@ class JobWorkflows:
     ) -> list[dict[str, Any]]:
         """Return the history with a round of trials added; what is known already is not run again."""
         handles: list[Any] = []
+        given = {name: plan[name] for name in plan if name != "found_before"}
         for trial in trials:
             if "known" in trial:
                 handles.append(None)
                 continue
             with SetWorkflowID(f"{job_id}-trial-{trial['number']}"):
-                handles.append(DBOS.enqueue_workflow(TRIAL_QUEUE, self._trial_workflow, plan, trial))
+                if self._is_alone():
+                    handles.append(DBOS.start_workflow(self._trial_workflow, given, trial))
+                else:
+                    handles.append(DBOS.enqueue_workflow(TRIAL_QUEUE, self._trial_workflow, given, trial))
         for trial, handle in zip(trials, handles, strict=True):
             known = handle is None
             result = trial["known"] if known else handle.get_result(polling_interval_sec=_TRIAL_POLL_S)
@@ -167,7 +179,25 @@ class JobWorkflows:
 
     def _run_trial(self, plan: dict[str, Any], trial: dict[str, Any]) -> Any:
         progress = JobProgress(str(DBOS.workflow_id), self._queue, self._records)
-        return _step(TRIAL, lambda: self._training.run_trial(plan, trial, progress.cancelled))
+
+        def work() -> Any:
+            while not self._slots.acquire(timeout=_ASK_EVERY_S):
+                if progress.cancelled():
+                    raise CancelledError("The job was cancelled.")
+            try:
+                return self._training.run_trial(plan, trial, progress.cancelled)
+            finally:
+                self._slots.release()
+
+        return _opened(_enveloped(TRIAL, work))
+
+    def _is_alone(self) -> bool:
+        """Return True while no other worker could take a trial from the queue."""
+        looked_s, alone = self._alone_s
+        if time.monotonic() - looked_s >= _LOOK_FOR_WORKERS_S:
+            alone = len(self._records.workers()) <= 1
+            self._alone_s = (time.monotonic(), alone)
+        return alone
 
     def _scheduled_job(self, _due_at: Any, context: dict[str, Any]) -> str:
         """Submit what a schedule names; the id makes a run that is repeated after a crash the same job."""
@@ -195,7 +225,10 @@ def _register(name: str, work: JobMethod) -> JobMethod:
 
 def _step(name: str, work: Callable[[], Any]) -> Any:
     """Run `work` as a recorded step. An expected failure is recorded too, and raised in the workflow as JSON."""
-    envelope = DBOS.run_step({"name": name}, lambda: _enveloped(name, work))
+    return _opened(DBOS.run_step({"name": name}, lambda: _enveloped(name, work)))
+
+
+def _opened(envelope: dict[str, Any]) -> Any:
     if "error" in envelope:
         error = envelope["error"]
         raise PortableWorkflowError(message=error["message"], name=error["code"], code=error["code"], data=error)
