@@ -74,6 +74,7 @@ class Worker:
                 if not self._records.beat(self.worker_id):
                     logger.error("worker_declared_dead", worker_id=self.worker_id)
                     break
+                self._recover_neighbours()
                 self._recover_silent()
             except LifecycleError as failure:  # the database is away: go on, and beat again when it is back
                 logger.warning("heartbeat_failed", code=failure.code, message=failure.message)
