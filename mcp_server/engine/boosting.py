@@ -128,6 +128,18 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """Return the sums over the trees: (n,) or (n, k)."""
         raise TypeError("BoostedTrees is a base: use one of its four estimators.")
 
+    def margin(self, features: ArrayLike) -> Floats:
+        """Return the sums over the trees, shape (n, k): log-odds of classes (k is 1 for two), or values."""
+        margin = self._margin(_matrix(features))
+        return margin.reshape(len(margin), -1)
+
+    def contributions(self, features: ArrayLike) -> Floats:
+        """Return path-dependent TreeSHAP values by the library itself, shape (n, k, p + 1), the base last.
+
+        XGBoost works them out in single precision.
+        """
+        raise TypeError("BoostedTrees is a base: use one of its four estimators.")
+
 
 class LightGBMTrees(BoostedTrees):
     """How LightGBM is trained, read and asked."""
@@ -162,6 +174,11 @@ class LightGBMTrees(BoostedTrees):
 
     def _margin(self, matrix: Floats) -> Floats:
         return np.asarray(self.booster.predict(matrix, raw_score=True, num_threads=1), dtype=np.float64)
+
+    def contributions(self, features: ArrayLike) -> Floats:
+        matrix = _matrix(features)
+        found = np.asarray(self.booster.predict(matrix, pred_contrib=True, num_threads=1), dtype=np.float64)
+        return found.reshape(len(matrix), self.n_outputs_, matrix.shape[1] + 1)
 
 
 class XGBoostTrees(BoostedTrees):
@@ -205,6 +222,11 @@ class XGBoostTrees(BoostedTrees):
 
     def _margin(self, matrix: Floats) -> Floats:
         return np.asarray(self.booster.inplace_predict(matrix, predict_type="margin"), dtype=np.float64)
+
+    def contributions(self, features: ArrayLike) -> Floats:
+        rows = import_booster("xgboost").DMatrix(_matrix(features), nthread=1)
+        found = np.asarray(self.booster.predict(rows, pred_contribs=True, strict_shape=True), dtype=np.float64)
+        return found.reshape(len(found), self.n_outputs_, -1)
 
 
 class _Classifier(ClassifierMixin, BoostedTrees):  # type: ignore[misc]  # scikit-learn has no types

@@ -19,6 +19,7 @@ from sklearn.ensemble import (
 from sklearn.linear_model import ElasticNet, LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 
+from mcp_server.engine.boosting import BoostedTrees
 from mcp_server.engine.final_fit import feature_of
 from mcp_server.engine.metrics import Floats
 from mcp_server.engine.preprocessing import InputColumn
@@ -28,6 +29,7 @@ _BOOSTING = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
 _FORESTS = (RandomForestClassifier, RandomForestRegressor, ExtraTreesClassifier, ExtraTreesRegressor)
 _LINEAR = (LogisticRegression, Ridge, ElasticNet, LinearRegression)
 _EXACT = 1e-6
+_SINGLE = 1e-4  # XGBoost explains in single precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def explains_exactly(pipeline: Any) -> bool:
     return (
         isinstance(pipeline, Pipeline)
         and list(pipeline.named_steps) == ["columns", "model"]
-        and isinstance(pipeline[-1], (*_BOOSTING, *_FORESTS, *_LINEAR))
+        and isinstance(pipeline[-1], (BoostedTrees, *_BOOSTING, *_FORESTS, *_LINEAR))
     )
 
 
@@ -63,8 +65,8 @@ def shapley(
 ) -> Explanation:
     """Explain rows exactly; the columns of one feature (its words, its calendar) are summed.
 
-    Trees: path-dependent TreeSHAP over the training rows in each node. Linear models: features independent, against
-    the mean of `background`.
+    Trees: path-dependent TreeSHAP over the training rows in each node, of LightGBM and XGBoost their own. Linear
+    models: features independent, against the mean of `background`.
 
     Args:
         pipeline: for which `explains_exactly` is true.
@@ -83,11 +85,16 @@ def shapley(
     if isinstance(model, _LINEAR):
         values, base, unit = _linear(model, encoded, np.asarray(columns.transform(background), dtype=np.float64))
         outputs = _linear_output(model, encoded)
+    elif isinstance(model, BoostedTrees):
+        found = model.contributions(encoded)
+        values, base = np.swapaxes(found[:, :, :-1], 1, 2), found[0, :, -1]
+        outputs, unit = model.margin(encoded), "log-odds" if hasattr(model, "classes_") else "target"
     else:
         values, base, unit = _trees(model, encoded)
         outputs = _tree_output(model, encoded)
     gap = float(np.abs(base + values.sum(axis=1) - outputs).max()) if len(matrix) else 0.0
-    if gap > _EXACT * max(1.0, float(np.abs(outputs).max(initial=0.0))):
+    tolerance = _SINGLE if isinstance(model, BoostedTrees) else _EXACT
+    if gap > tolerance * max(1.0, float(np.abs(outputs).max(initial=0.0))):
         raise InternalError(f"The explanation is off the prediction by {gap:.3g}.")
     features = [column.name for column in inputs]
     origins = _origins(columns, inputs)

@@ -148,7 +148,10 @@ class Prediction(Record):
     prediction: JsonValue
     probabilities: dict[str, float] | None
     model: str
-    explanation: dict[str, float] | None = None
+    explanation: dict[str, float] | None = Field(
+        default=None, description="What each feature adds; with explanation_base it is the probability or value said."
+    )
+    explanation_base: float | None = None
 
 
 class PredictionResult(Result):

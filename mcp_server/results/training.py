@@ -337,16 +337,19 @@ class RowExplanation(Record):
     base_value: float
     contributions: list[Contribution] = Field(description="Largest first; the rest is summed in `others`.")
     others: float = 0.0
+    fit: float | None = Field(default=None, description="LIME: R² of the linear model near the row.")
 
 
 class ExplanationResult(Result):
     """What a model looks at."""
 
     model: str
-    method: Literal["shap", "permutation"]
+    method: Literal["shap", "permutation", "lime"] = Field(description="Of the importances.")
+    exact: bool = Field(default=True, description="False where rows are explained by samples.")
     rows: int
     unit: str = Field(description="What values are measured in: log-odds, probability, target, or loss of a metric.")
     importances: list[Importance]
+    rows_unit: str | None = Field(default=None, description="What the rows' contributions are measured in.")
     explanations: list[RowExplanation]
     report_uri: str | None
 

@@ -1,6 +1,7 @@
 """What a registered model looks at, over all rows and for single ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,20 +10,23 @@ import polars as pl
 from threadpoolctl import threadpool_limits
 
 from mcp_server.engine import explanation
-from mcp_server.engine.final_fit import importances
+from mcp_server.engine.final_fit import feature_of, importances
+from mcp_server.engine.local_surrogate import explain_locally
+from mcp_server.engine.metrics import Floats, labels
 from mcp_server.engine.pipelines import predict_output
 from mcp_server.engine.plots import bar_chart
 from mcp_server.engine.preprocessing import InputColumn, encode_target, model_input, unknown_column
 from mcp_server.engine.reports import Report, Section, Table
-from mcp_server.engine.signature import check_rows
+from mcp_server.engine.sampled_explanation import rows_frame, sampled_shapley, typed_rows
 from mcp_server.engine.training import labelled
-from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, shown
+from mcp_server.errors import InvalidArgumentError, shown
 from mcp_server.results.training import Contribution, ExplanationResult, Importance, RowExplanation
 from mcp_server.runtime.progress import Progress
 from mcp_server.services.model_rows import SEED, ModelRows, inputs_of
 from mcp_server.stores.model_versions import ModelVersion
 from mcp_server.stores.reports import ReportStore
 
+_METHODS = ("shap", "permutation", "lime")
 _EXPLAINED_ROWS = 500
 _ROWS_SHOWN = 10
 _ROWS_UNASKED = 3
@@ -40,51 +44,63 @@ def explain(
     method: str,
 ) -> ExplanationResult:
     """Explain a model on a dataset, or on the training rows kept with it."""
-    if method not in ("shap", "permutation"):
-        raise InvalidArgumentError(f"method {shown(method)} is unknown.", hint="Use shap or permutation.")
+    if method not in _METHODS:
+        raise InvalidArgumentError(f"method {shown(method)} is unknown.", hint="Use shap, permutation or lime.")
+    if method == "permutation" and rows is not None:
+        raise InvalidArgumentError(
+            "method permutation speaks of all rows together, not of single ones.",
+            hint="Use shap or lime for rows, or leave rows out.",
+        )
     version = parts.models.resolve(model)
     frame = parts.models.reference(version) if dataset is None else parts.datasets.read(dataset)
     pipeline = parts.models.load(version)
     inputs = inputs_of(version)
     numbers, chosen = _chosen_rows(frame, rows, inputs)
     sample = frame[np.sort(np.random.default_rng(SEED).permutation(frame.height)[:_EXPLAINED_ROWS])]
-    progress(0.3, f"explaining {sample.height} rows")
-    exact = method == "shap" and explanation.explains_exactly(pipeline)
-    if exact:
-        with threadpool_limits(1):
-            result = _shapley(parts, version, pipeline, sample, chosen, numbers)
-    elif rows is not None and method == "shap":
-        raise FailedPreconditionError(
-            f"Single rows of {version.ref} ({version.result.get('estimator')}) have no exact explanation; nothing else "
-            "is supported yet.",
-            hint="Supported today: trees, boosting and linear models; leave rows out for permutation importance.",
-        )
-    else:
-        with threadpool_limits(1):
-            result = _permuted(parts, version, pipeline, sample)
+    past = sample if version.reference_artifact is None else parts.models.reference(version)
+    asked = _Asked(version, pipeline, inputs, chosen, numbers, past)
+    with threadpool_limits(1):
+        if method == "lime":
+            progress(0.3, f"explaining {chosen.height} rows")
+            result = _local(asked)
+        elif method == "shap" and explanation.explains_exactly(pipeline):
+            progress(0.3, f"explaining {sample.height} rows")
+            result = _shapley(asked, sample)
+        else:
+            progress(0.3, f"shuffling features of {sample.height} rows")
+            result = _permuted(parts, asked, sample)
+            if method == "shap":
+                progress(0.6, f"explaining {chosen.height} rows")
+                result = _with_rows(result, asked)
     progress(0.9, "writing the report")
     report_id = reports.save(_explanation_report(result), "explain_model", version.ref)
     return result.model_copy(update={"report_uri": f"report://{report_id}"})
 
 
-def _shapley(
-    parts: ModelRows,
-    version: ModelVersion,
-    pipeline: Any,
-    sample: pl.DataFrame,
-    chosen: pl.DataFrame,
-    numbers: Sequence[int],
-) -> ExplanationResult:
-    inputs = inputs_of(version)
-    background = sample if version.reference_artifact is None else parts.models.reference(version)
-    past = model_input(background, inputs)
-    overall = explanation.shapley(pipeline, model_input(sample, inputs), past, inputs)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A model, the rows to explain with their numbers, and rows that stand for its training."""
+
+    version: ModelVersion
+    pipeline: Any
+    inputs: list[InputColumn]
+    chosen: pl.DataFrame
+    numbers: Sequence[int]
+    past: pl.DataFrame
+
+
+def _shapley(asked: _Asked, sample: pl.DataFrame) -> ExplanationResult:
+    version, inputs = asked.version, asked.inputs
+    past = model_input(asked.past, inputs)
+    overall = explanation.shapley(asked.pipeline, model_input(sample, inputs), past, inputs)
     weights = np.abs(overall.values).mean(axis=(0, 2))
     order = np.argsort(-weights, kind="stable")
     ranked = [Importance(feature=overall.features[k], value=float(weights[k])) for k in order]
-    matrix = model_input(chosen, inputs)
-    single = explanation.shapley(pipeline, matrix, past, inputs) if len(matrix) else None
-    explained = [] if single is None else _row_explanations(version, pipeline, chosen, matrix, single, numbers)
+    matrix = model_input(asked.chosen, inputs)
+    explained = []
+    if len(matrix):
+        single = explanation.shapley(asked.pipeline, matrix, past, inputs)
+        explained = _row_explanations(asked, single.features, single.values, single.base, single.outputs)
     leading = ", ".join(f"{part.feature} ({part.value:.3g})" for part in ranked[:3])
     return ExplanationResult(
         summary=f"{version.ref} looks most at {leading}: mean absolute Shapley value in {overall.unit}, over "
@@ -93,22 +109,31 @@ def _shapley(
         method="shap",
         rows=sample.height,
         unit=overall.unit,
+        rows_unit=overall.unit,
         importances=ranked[:_IMPORTANCES_SHOWN],
         explanations=explained,
         report_uri=None,
     )
 
 
-def _permuted(parts: ModelRows, version: ModelVersion, pipeline: Any, sample: pl.DataFrame) -> ExplanationResult:
+def _permuted(parts: ModelRows, asked: _Asked, sample: pl.DataFrame) -> ExplanationResult:
+    version = asked.version
     signature = version.signature
     if signature.target not in sample.columns:
         raise unknown_column("target", signature.target, sample.columns)
     sample = labelled(sample, signature.target)
     truth, _ = encode_target(sample[signature.target], signature.task, list(signature.classes) or None)
     metric = parts.metric_of(version)
-    inputs = inputs_of(version)
     found = importances(
-        pipeline, model_input(sample, inputs), truth, metric, len(signature.classes), inputs, SEED, repeats=5
+        asked.pipeline,
+        model_input(sample, asked.inputs),
+        truth,
+        metric,
+        len(signature.classes),
+        asked.inputs,
+        SEED,
+        signature.threshold,
+        repeats=5,
     )
     ranked = [Importance(**part) for part in found]
     leading = ", ".join(f"{part.feature} ({part.value:.3g})" for part in ranked[:3])
@@ -125,6 +150,79 @@ def _permuted(parts: ModelRows, version: ModelVersion, pipeline: Any, sample: pl
     )
 
 
+def _with_rows(result: ExplanationResult, asked: _Asked) -> ExplanationResult:
+    """Add sampled Shapley values of single rows to the importances of a model without an exact explainer."""
+    if not asked.chosen.height:
+        return result
+    found = sampled_shapley(
+        _predictor(asked), typed_rows(asked.chosen, asked.inputs), typed_rows(asked.past, asked.inputs), SEED
+    )
+    unit = "probability" if asked.version.signature.classes else "target"
+    return result.model_copy(
+        update={
+            "explanations": _row_explanations(asked, found.features, found.values, found.base, found.outputs),
+            "rows_unit": unit,
+            "exact": False,
+            "summary": f"{result.summary} No exact explainer fits this model: its {asked.chosen.height} rows are "
+            f"explained by sampled Shapley values in {unit}, which add up to the prediction.",
+        }
+    )
+
+
+def _predictor(asked: _Asked) -> Callable[[pl.DataFrame], Floats]:
+    n_classes = len(asked.version.signature.classes)
+
+    def said(frame: pl.DataFrame) -> Floats:
+        output = predict_output(asked.pipeline, model_input(frame, asked.inputs), n_classes)
+        return output[:, 1:] if n_classes == 2 else output.reshape(frame.height, -1)
+
+    return said
+
+
+def _local(asked: _Asked) -> ExplanationResult:
+    version, n_classes = asked.version, len(asked.version.signature.classes)
+
+    def said(matrix: pd.DataFrame) -> Floats:
+        return predict_output(asked.pipeline, matrix, n_classes).reshape(len(matrix), -1)
+
+    explained, weights = [], dict.fromkeys((column.name for column in asked.inputs), 0.0)
+    past, fits = model_input(asked.past, asked.inputs), []
+    for i in range(asked.chosen.height):
+        matrix = model_input(asked.chosen[i : i + 1], asked.inputs)
+        output = said(matrix)[0]
+        best = int(labels(output[None, :], version.signature.threshold)[0]) if n_classes else 0
+        local = explain_locally(said, matrix, past, best, SEED)[0]
+        adds = dict.fromkeys(weights, 0.0)
+        for column, weight in local.weights.items():
+            adds[feature_of(column, asked.inputs)] += weight
+        for name, value in adds.items():
+            weights[name] += abs(value) / asked.chosen.height
+        fits.append(local.r2)
+        values = np.array(list(adds.values()))
+        explained.append(
+            _row_explanation(
+                asked, i, list(adds), values, local.intercept, local.intercept + float(values.sum()), best
+            ).model_copy(update={"fit": local.r2, "prediction": _said_of(asked, output, best)})
+        )
+    ranked = [Importance(feature=name, value=value) for name, value in weights.items()]
+    ranked.sort(key=lambda part: -part.value)
+    unit = "probability" if n_classes else "target"
+    leading = ", ".join(f"{part.feature} ({part.value:.3g})" for part in ranked[:3])
+    return ExplanationResult(
+        summary=f"Near these {len(explained)} rows {version.ref} looks most at {leading}: mean absolute LIME weight in "
+        f"{unit}; the local lines fit with R² {min(fits):.2f} to {max(fits):.2f}.",
+        model=version.ref,
+        method="lime",
+        exact=False,
+        rows=len(explained),
+        unit=unit,
+        rows_unit=unit,
+        importances=ranked[:_IMPORTANCES_SHOWN],
+        explanations=explained,
+        report_uri=None,
+    )
+
+
 def _explanation_report(result: ExplanationResult) -> Report:
     names = [part.feature for part in result.importances]
     values = [part.value for part in result.importances]
@@ -132,7 +230,7 @@ def _explanation_report(result: ExplanationResult) -> Report:
     sections = [Section("Importance", image_png=chart)]
     for row in result.explanations:
         table = Table(["feature", "value", "adds"], [[c.feature, c.value, c.contribution] for c in row.contributions])
-        text = f"Base {row.base_value:.4g}, others {row.others:.4g}, together {row.output:.4g} ({result.unit})."
+        text = f"Base {row.base_value:.4g}, others {row.others:.4g}, together {row.output:.4g} ({result.rows_unit})."
         sections.append(Section(f"Row {row.row}: {row.prediction}", text, table))
     return Report(f"What {result.model} looks at", result.summary, sections)
 
@@ -157,51 +255,45 @@ def _chosen_rows(
     if not all(isinstance(row, dict) for row in rows):
         raise InvalidArgumentError("rows must be row numbers or objects, not both.", hint="Give one kind.")
 
-    checked = check_rows(rows, inputs)
-    kinds = {"category": pl.String, "date": pl.Date}
-    return list(range(len(rows))), pl.DataFrame(
-        {
-            column.name: pl.Series(checked.columns[column.name], dtype=kinds.get(column.kind, pl.Float64))
-            for column in inputs
-        }
-    )
+    return list(range(len(rows))), rows_frame(rows, inputs)
 
 
 def _row_explanations(
-    version: ModelVersion,
-    pipeline: Any,
-    chosen: pl.DataFrame,
-    matrix: pd.DataFrame,
-    found: explanation.Explanation,
-    numbers: Sequence[int],
+    asked: _Asked, features: list[str], values: Floats, base: Floats, outputs: Floats
 ) -> list[RowExplanation]:
-    classes = version.signature.classes
-    output = predict_output(pipeline, matrix, len(classes))
+    """Explain each row's prediction: of two classes the second one's, of more the one that is said."""
+    signature = asked.version.signature
+    said = predict_output(asked.pipeline, model_input(asked.chosen, asked.inputs), len(signature.classes))
     explained = []
-    for i in range(min(len(matrix), _ROWS_SHOWN)):
-        best = int(output[i].argmax()) if classes else 0
-        k = best if found.values.shape[2] > 1 else 0
-        values = found.values[i, :, k]
-        order = np.argsort(-np.abs(values), kind="stable")
-        shown_first, rest = order[:_CONTRIBUTIONS_SHOWN], order[_CONTRIBUTIONS_SHOWN:]
-        explained.append(
-            RowExplanation(
-                row=numbers[i],
-                prediction=classes[best] if classes else float(output[i]),
-                output=float(found.outputs[i, k]),
-                base_value=float(found.base[k]),
-                contributions=[
-                    Contribution(
-                        feature=found.features[j],
-                        value=_plain(chosen[found.features[j]][i]),
-                        contribution=float(values[j]),
-                    )
-                    for j in shown_first
-                ],
-                others=float(values[rest].sum()),
-            )
-        )
+    for i in range(min(asked.chosen.height, _ROWS_SHOWN)):
+        best = int(labels(said[i : i + 1], signature.threshold)[0]) if signature.classes else 0
+        k = best if values.shape[2] > 1 else 0
+        row = _row_explanation(asked, i, features, values[i, :, k], float(base[k]), float(outputs[i, k]), best)
+        explained.append(row.model_copy(update={"prediction": _said_of(asked, said[i], best)}))
     return explained
+
+
+def _said_of(asked: _Asked, output: Any, best: int) -> Any:
+    classes = asked.version.signature.classes
+    return classes[best] if classes else float(np.ravel(output)[0])
+
+
+def _row_explanation(
+    asked: _Asked, i: int, features: list[str], values: Floats, base: float, output: float, best: int
+) -> RowExplanation:
+    order = np.argsort(-np.abs(values), kind="stable")
+    shown_first, rest = order[:_CONTRIBUTIONS_SHOWN], order[_CONTRIBUTIONS_SHOWN:]
+    return RowExplanation(
+        row=asked.numbers[i],
+        prediction=best,
+        output=output,
+        base_value=base,
+        contributions=[
+            Contribution(feature=features[j], value=_plain(asked.chosen[features[j]][i]), contribution=float(values[j]))
+            for j in shown_first
+        ],
+        others=float(values[rest].sum()),
+    )
 
 
 def _plain(value: Any) -> Any:

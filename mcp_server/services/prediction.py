@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from mcp_server.errors import (
-    FailedPreconditionError,
     InvalidArgumentError,
     ResourceExhaustedError,
     shown,
@@ -29,6 +28,7 @@ from mcp_server.services.dataset_scoring import DatasetScoring
 from mcp_server.services.outcomes import OutcomeRecorder
 from mcp_server.services.paging import after_of, cursor_of, fitting
 from mcp_server.services.routes import RouteTable
+from mcp_server.services.row_explanations import RowExplanations
 from mcp_server.services.row_ids import LONGEST_ROW_ID
 from mcp_server.services.scorers import ScorerCache
 from mcp_server.settings import LimitSettings
@@ -39,6 +39,7 @@ from mcp_server.stores.predictions import PredictionStore
 
 _AT_ONCE_ROWS = 200  # more are scored on a thread, so that other callers need not wait
 _SHOWN_EXTRA = 10
+_MOST_EXPLAINED = 20
 
 
 class PredictionService:
@@ -59,6 +60,7 @@ class PredictionService:
         self._routes = routes
         self._predictions = predictions
         self._limits = limits
+        self._explanations = RowExplanations(models)
         self._answering = Answering(scorers, predictions, clock)
         self._dataset_scoring = DatasetScoring(
             routes=routes,
@@ -90,6 +92,7 @@ class PredictionService:
         Args:
             row_ids: the caller's own ids, one a row, by which outcomes may be recorded.
             key: pins the caller to one version.
+            explain: say what each feature adds to what is said; for at most 20 rows.
 
         Raises:
             NotFoundError: no such endpoint.
@@ -98,15 +101,17 @@ class PredictionService:
             UnavailableError: no version of the endpoint can score.
         """
         started = time.perf_counter()
-        if explain:
-            raise FailedPreconditionError(
-                "explain=true is not supported yet.",
-                hint="Supported today: predict without explain; explain_model explains rows.",
+        if explain and len(rows) > _MOST_EXPLAINED:
+            raise InvalidArgumentError(
+                f"explain=true takes at most {_MOST_EXPLAINED} rows, not {len(rows)}.",
+                hint="Predict all rows first, then the few that need a reason with explain=true.",
             )
         self._check(rows, row_ids, key)
         picture = self._routes.picture(endpoint)
         answer = self._answering.answer(picture, Asked(RowBatch(rows), row_ids, key))
         found = _in_order(answer, len(rows), row_ids)
+        if explain:
+            found = self._explanations.added_to(found, answer, rows)
         latency_ms = round((time.perf_counter() - started) * 1000, 3)
         return PredictionResult(
             summary=_sentence(endpoint, found, latency_ms),

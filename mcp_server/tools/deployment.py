@@ -194,7 +194,7 @@ async def predict(
         key=key,
         explain=explain,
     )
-    if app.prediction.answers_at_once(endpoint, len(rows)):
+    if not explain and app.prediction.answers_at_once(endpoint, len(rows)):
         return work()  # quicker than to change threads
     return await anyio.to_thread.run_sync(work)
 

@@ -10,7 +10,6 @@ import pytest
 
 from mcp_server.engine.preprocessing import describe_inputs, model_input
 from mcp_server.errors import (
-    FailedPreconditionError,
     InvalidArgumentError,
     LifecycleError,
     NotFoundError,
@@ -74,7 +73,6 @@ def test_every_answer_is_in_the_log_with_what_was_asked(serving: Deployed, clock
         ({"rows": [rows(1)[0] | {"elo": float("nan")}]}, InvalidArgumentError, "finite"),
         ({"rows": [rows(1)[0] | {"elo": float("inf")}]}, InvalidArgumentError, "finite"),
         ({"key": "k" * 201}, InvalidArgumentError, "key must have"),
-        ({"explain": True}, FailedPreconditionError, "not supported yet"),
         ({"endpoint": "gamse"}, NotFoundError, "gamse"),
     ],
 )
@@ -85,6 +83,22 @@ def test_what_cannot_be_answered_is_refused_and_leaves_nothing_in_the_log(
         serving.predict(**changes)
     assert serving.logged().is_empty()
     assert len(serving.predict().predictions) == 3
+
+
+def test_an_explained_answer_says_what_each_feature_adds_up_to_what_is_said(serving: Deployed) -> None:
+    plain, explained = serving.predict(6), serving.predict(6, explain=True)
+
+    assert [each.prediction for each in explained.predictions] == [each.prediction for each in plain.predictions]
+    for each in explained.predictions:
+        assert each.explanation is not None
+        assert each.explanation_base is not None
+        assert each.probabilities is not None
+        assert set(each.explanation) == set(FEATURES)
+        total = each.explanation_base + sum(each.explanation.values())
+        assert total == pytest.approx(each.probabilities[str(each.prediction)], abs=1e-9)
+    assert {each.explanation for each in plain.predictions} == {None}
+    with pytest.raises(InvalidArgumentError, match="at most 20 rows"):
+        serving.predict(21, explain=True)
 
 
 def test_columns_that_the_model_does_not_take_are_named(serving: Deployed) -> None:
