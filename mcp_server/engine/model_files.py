@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_array
 from skops.io._protocol import PROTOCOL
 from skops.io.exceptions import UnsupportedTypeException, UntrustedTypesFoundException
 
+from mcp_server.engine.canonical_files import canonical_file
 from mcp_server.engine.model_bounds import check_bounds, parts_of
 from mcp_server.engine.trusted_types import TRUSTED_LOADERS, TRUSTED_TYPES
 from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, shown
@@ -59,14 +60,14 @@ DEFAULT_LIMITS = FileLimits()
 
 
 def dump_model(model: Any) -> bytes:
-    """Return `model` as a skops file that `load_model` takes.
+    """Return `model` as a skops file that `load_model` takes; equal models give equal bytes.
 
     Raises:
         FailedPreconditionError: the model holds something that would not be loaded again; names it.
     """
     try:
         with _without_functions(model):
-            data: bytes = skops.io.dumps(model, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+            data = canonical_file(skops.io.dumps(model))
         _read_schema(data, DEFAULT_LIMITS)
     except (UnsupportedTypeException, InvalidArgumentError, ResourceExhaustedError) as refusal:
         raise FailedPreconditionError(

@@ -18,7 +18,6 @@ from mcp_server.errors import (
 )
 from mcp_server.runtime.progress import NoProgress
 from mcp_server.settings import LimitSettings
-from tests.engine.models import need_booster
 from tests.services.training_world import CALLER, N_ROWS, Stand, games
 
 
@@ -105,18 +104,6 @@ def test_pure_noise_is_called_noise(trained: Stand) -> None:
     trained.write("noise", pl.DataFrame({"x": rng.normal(size=500), "y": rng.integers(0, 2, 500)}))
     result = trained.train(name="noise", dataset="noise", target="y", features=["x"])
     assert any("say nothing about the target" in warning for warning in result.warnings)
-
-
-@pytest.mark.parametrize("estimator", ["lightgbm", "xgboost"])
-@pytest.mark.slow
-def test_boosting_of_an_extra_is_trained_and_its_registered_model_predicts_the_same_again(
-    estimator: str, stand: Stand
-) -> None:
-    need_booster(estimator)
-    first = stand.train(estimators=[estimator], search="random", trials=2, class_weight="balanced")
-    again = stand.train(estimators=[estimator], search="random", trials=2, class_weight="balanced")
-    assert (first.estimator, first.test_metrics) == (estimator, again.test_metrics)
-    assert [(row.estimator, row.trials) for row in first.leaderboard] == [(estimator, 2)]
 
 
 def with_column(name: str, change: Callable[[pl.Expr], pl.Expr]) -> pl.DataFrame:

@@ -57,6 +57,7 @@ class Stand:
         clock: ManualClock,
         mlflow: MlflowSettings | None = None,
     ) -> None:
+        self.database = database
         self.datasets = DatasetStore(database, artifacts, clock)
         self.reports = ReportStore(database, artifacts, clock)
         self.models = ModelRegistry(
