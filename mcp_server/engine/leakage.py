@@ -2,12 +2,19 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
+from mcp_server.engine.leak_interactions import (
+    cell_strengths,
+    logarithms,
+    made_from_target,
+    parts_of_sum,
+    with_numbers_read,
+)
 from mcp_server.engine.leak_scores import (
     NOTHING,
     Sample,
@@ -30,6 +37,8 @@ _LEAST_ROWS = 100  # below, two columns separate the classes by chance
 _COLUMNS_LOOKED_AT = 300  # one takes about 4 ms
 _PAIR_COLUMNS = 60
 _PAIR_GAIN = 0.01
+_CELL_GAIN = 0.15
+_CELLS_SHOWN = 5
 _NEAR_COPIES = 10
 _NEAR_COPY = 0.9  # rank correlation from which the difference of two columns is worth a look
 _NEAR_LEAK = 0.8
@@ -76,6 +85,7 @@ def find_leaks(sample: Sample, features: Sequence[str], target: str, allowed: Se
     """
     if len(sample.truth) < 10:
         return []
+    sample = replace(sample, frame=with_numbers_read(sample.frame))
     names = [name for name in sample.frame.columns if name != target and kind_of(sample.frame[name]) is not None]
     known = {name: alone(sample, name) for name in _promising(sample, names)}
     findings = _copies_and_leaks(sample, features, known, target)
@@ -169,7 +179,8 @@ def _is_copy(sample: Sample, name: str) -> bool:
     if sample.task == "regression":
         if not values.dtype.is_numeric() or values.n_unique() < 10:
             return False
-        return abs(rank_correlation(values.cast(pl.Float64).to_numpy(), truth)) > 1 - 1e-9
+        same_order = abs(rank_correlation(values.cast(pl.Float64).to_numpy(), truth)) > 1 - 1e-9
+        return same_order or made_from_target(sample, column)
     pairs = pl.DataFrame({"value": values.cast(pl.String), "code": truth}).unique()
     n_values = pairs["value"].n_unique()
     many = n_values > max(20, 2 * sample.n_classes)
@@ -196,11 +207,69 @@ def _pairs(sample: Sample, features: Sequence[str], known: dict[str, Strength], 
     pairs = _Pairs(sample, names, values, known, features)
     findings: list[Finding] = []
     convicted: set[str] = set()
-    for (i, j), (found, single) in pair_strengths(sample, values).items():
+    for (i, j), (found, single) in _lines_and_ratios(sample, values).items():
         if found.decides and found.score - max(single, pairs.best_alone(i, j)) >= _PAIR_GAIN:
             findings += pairs.finding(i, j, found.score, "pair_leak")
             convicted |= set(pairs.guilty(i, j))
-    return findings + _near_pairs(pairs, convicted)
+    findings += _sums(pairs, convicted)
+    return findings + _cells(pairs, convicted) + _near_pairs(pairs, convicted)
+
+
+def _lines_and_ratios(sample: Sample, values: Floats) -> dict[tuple[int, int], tuple[Strength, float]]:
+    """Return what lines through two columns reach, and through the logarithms of two: their ratio or product."""
+    found = pair_strengths(sample, values)
+    positive, logs = logarithms(values)
+    if len(positive) >= 2:
+        for (i, j), other in pair_strengths(sample, logs).items():
+            pair = (positive[i], positive[j])
+            if pair not in found or other[0].score > found[pair][0].score:
+                found[pair] = other
+    return found
+
+
+def _sums(pairs: "_Pairs", convicted: set[str]) -> list[Finding]:
+    """Return the columns that add up to the target, if there are such."""
+    names = [pairs.names[k] for k in parts_of_sum(pairs.sample, pairs.values)]
+    suspects = tuple(name for name in names if name in pairs.features)
+    if not suspects or set(names) <= convicted:
+        return []
+    convicted |= set(names)
+    named = ", ".join(shown(name) for name in names)
+    return [
+        Finding(
+            "leak",
+            names,
+            f"{named} add up to the target: they seem to be its parts, known only with it.",
+            "blocking",
+            f"Leave {', '.join(shown(name) for name in suspects)} out of features.",
+            suspects,
+            1.0,
+        )
+    ]
+
+
+def _cells(pairs: "_Pairs", convicted: set[str]) -> list[Finding]:
+    """Return warnings about pairs of which neither column says much and both together nearly all, on no line."""
+    findings = []
+    for (i, j), found in cell_strengths(pairs.sample, pairs.values).items():
+        suspects = [name for name in (pairs.names[i], pairs.names[j]) if name in pairs.features]
+        if not found.nearly or found.score - pairs.best_alone(i, j) < _CELL_GAIN or convicted & set(suspects):
+            continue
+        if suspects:
+            named = " and ".join(shown(pairs.names[k]) for k in (i, j))
+            findings.append(
+                Finding(
+                    "near_leak",
+                    [pairs.names[i], pairs.names[j]],
+                    f"{named} decide the target only together ({pairs.sample.measure} {found.score:.4f}; alone "
+                    f"{pairs.best_alone(i, j):.3f} at best).",
+                    "warning",
+                    "Check that both are known before the outcome; else leave them out.",
+                    tuple(suspects),
+                    found.score,
+                )
+            )
+    return findings[:_CELLS_SHOWN]
 
 
 class _Pairs:
