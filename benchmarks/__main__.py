@@ -12,6 +12,8 @@ BENCHMARKS = {
     "imports": "files of 1M and 10M rows of 20 columns brought in, beside other readers; peak memory",
     "profile": "a profile of 100K, 1M and 10M rows of 20 columns with its report, beside a part in pandas; peak memory",
     "training": "estimators auto on seven tables, beside FLAML and scikit-learn's defaults; one budget, the same rows",
+    "training_overhead": "a durable search of 200 short trials, beside a bare loop of cross_val_score over the same",
+    "training_workers": "a search that two workers share, one of which is killed, beside what one worker would need",
     "validation": "22 expectations on 100K, 1M and 10M rows of 20 columns, beside Great Expectations; peak memory",
 }
 

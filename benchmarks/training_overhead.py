@@ -28,7 +28,7 @@ from mcp_server.settings import Settings
 from mcp_server.tools.registry import JOB_KINDS, ROLES_BY_TOOL
 
 CALLER = Caller(name="benchmark", role="admin")
-TRIALS, FEW, ROWS, CV, REPEATS = 200, 8, 6000, 2, 3
+TRIALS, FEW, ROWS, CV, REPEATS = 200, 12, 10_000, 2, 3
 LIMIT = 0.15
 AT_ONCE = "NBA_MCP_WORKER__TRIAL_CONCURRENCY"  # the worker is a process of its own and reads the environment
 ARGUMENTS: dict[str, Any] = {

@@ -19,6 +19,7 @@ from mcp_server.errors import InvalidArgumentError, shown
 Method = Literal["none", "grid", "random", "bayesian"]
 METHODS: tuple[Method, ...] = ("none", "grid", "random", "bayesian")
 ROUND_SIZE = 4
+_BLIND_ROUND_SIZE = 12  # of searches that do not learn from scores; only pruning waits for the end of a round
 ENSEMBLE_MEMBERS = 3
 MAX_TRIALS = 1000
 _FINALISTS = 2
@@ -135,6 +136,10 @@ def _cost(family: str) -> int:
     return 0 if family.startswith(COLUMN_PREFIX) else 1 + len(_CHEAPEST_FIRST)
 
 
+def _round_size(search: Search) -> int:
+    return ROUND_SIZE if search.method == "bayesian" else _BLIND_ROUND_SIZE
+
+
 def _tunable(search: Search) -> list[str]:
     return [name for name in search.families if search.spaces[name]]
 
@@ -157,8 +162,8 @@ def ask(search: Search, history: Sequence[Mapping[str, Any]]) -> list[Trial]:
         competing, _, finalists = _competition(search, history)
         if competing:
             return [*([] if history else [_default_trial(search, 0)]), *competing]
-        return _sampled(search, range(first, min(first + ROUND_SIZE, singles)), history, finalists)
-    numbers = range(first, min(first + ROUND_SIZE, singles))
+        return _sampled(search, range(first, min(first + _round_size(search), singles)), history, finalists)
+    numbers = range(first, min(first + _round_size(search), singles))
     if search.method == "none":
         return [_default_trial(search, number) for number in numbers]
     if search.method == "grid":
@@ -212,7 +217,7 @@ def n_rounds(search: Search) -> int:
     singles = search.trials - len(search.ensembles)
     stages = len(_stages(len(search.families))) if search.halving else 0
     last_resorts = len(search.families) if search.budgeted else 0
-    return -(-singles // ROUND_SIZE) + stages + (1 if search.ensembles else 0) + last_resorts
+    return -(-singles // _round_size(search)) + stages + (1 if search.ensembles else 0) + last_resorts
 
 
 def _stages(n_families: int) -> list[tuple[int, float]]:

@@ -98,6 +98,7 @@ class TrainingService:
                 break
             for trial in trials:
                 history.append(trial.get("known") or self.run_trial(plan, trial, progress.cancelled))
+                self.record_trial(plan, history[-1])
                 progress(*search_progress(plan, history, self._clock.now().timestamp()))
         return self.finish_training(caller=caller, job_id=job_id, plan=plan, history=history, progress=progress)
 
@@ -180,11 +181,11 @@ class TrainingService:
     def run_trial(
         self, plan: Mapping[str, Any], trial: Mapping[str, Any], cancelled: Callable[[], bool]
     ) -> dict[str, Any]:
-        """Cross-validate one trial in a child process and record it; one that cannot be fitted answers with its error.
+        """Cross-validate one trial in a child process; one that cannot be fitted answers with its error.
 
         Raises:
             CancelledError: the job was cancelled.
-            UnavailableError: the database does not answer.
+            UnavailableError: the database, or the cluster, does not answer.
         """
         arguments = {"spec": plan["spec"], "trial": {key: trial[key] for key in trial if key != "uncut"}}
         uncut = bool(trial.get("uncut"))
@@ -216,8 +217,15 @@ class TrainingService:
                 "duration_s": 0.0,
             }
         answer["late"] = uncut and self._left_s(plan) < 0
-        self._searches.record(plan, answer)
         return answer
+
+    def record_trial(self, plan: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Record what `run_trial` returned in the study; the same trial again changes nothing.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        self._searches.record(plan, result)
 
     def _left_s(self, plan: Mapping[str, Any]) -> float:
         """Return the seconds left of the time budget; infinite without one."""

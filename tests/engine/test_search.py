@@ -176,7 +176,7 @@ def test_when_time_is_up_only_a_search_without_a_score_goes_on_with_the_next_fam
 
 
 def test_only_later_trials_are_pruned_and_at_the_median_of_ended_ones() -> None:
-    search = planned("random", ["logistic_regression"], 12)
+    search = planned("bayesian", ["logistic_regression"], 12)
     first = ask_documents(search, [])
     assert [trial["prune_at"] for trial in first] == [None] * 4
     folds = [[1.0, 3.0], [2.0, 2.0], [3.0, 3.0], [4.0, 8.0]]

@@ -199,8 +199,10 @@ def test_a_suite_must_pass_before_the_fit(stand: Stand) -> None:
 
 def test_more_values_than_the_limit_are_refused_with_advice(stand: Stand) -> None:
     service = stand.make(LimitSettings(max_training_cells=100))
-    with pytest.raises(ResourceExhaustedError, match="training"):
+    with pytest.raises(ResourceExhaustedError, match="400 rows × 9 columns are more than the 100 values") as refusal:
         service.plan_training(caller=CALLER, job_id="job", name="winner", dataset="games", target="won")
+    assert "transform_dataset" in refusal.value.hint
+    assert "NBA_MCP_LIMITS__MAX_TRAINING_CELLS" in refusal.value.hint
 
 
 def test_checks_without_a_fit_name_leaks_and_what_is_left_without_them(stand: Stand) -> None:

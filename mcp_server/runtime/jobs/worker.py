@@ -30,6 +30,7 @@ from mcp_server.stores.job_records import JobRecords, WorkerRecord
 logger = structlog.get_logger(__name__)
 
 _SHORT_JOBS_AT_ONCE = 4
+_LONE_POLL_S = 0.5
 _MAX_RECOVERIES = 5  # a job that kills its worker every time is given up
 _MONITORING_SCHEDULE = "evaluate-monitoring"
 
@@ -83,6 +84,7 @@ class Worker:
 
     def _register_queues(self) -> None:
         worker = self._settings.worker
+        lone = self._settings.is_sqlite  # its trials do not go through the queue, but for those of a dead one
         for queue, at_once in (
             (SHORT_QUEUE, _SHORT_JOBS_AT_ONCE),
             (TRAINING_QUEUE, worker.concurrency),
@@ -91,7 +93,7 @@ class Worker:
             DBOS.register_queue(
                 queue,
                 worker_concurrency=at_once,
-                polling_interval_sec=worker.queue_poll_s,
+                polling_interval_sec=_LONE_POLL_S if queue == TRIAL_QUEUE and lone else worker.queue_poll_s,
                 on_conflict="always_update",
             )
 

@@ -53,6 +53,10 @@ class TrainingSteps(Protocol):
         """Fit and score one trial."""
         ...
 
+    def record_trial(self, plan: dict[str, Any], result: dict[str, Any]) -> None:
+        """Keep what `run_trial` returned for those who ask before the search has ended."""
+        ...
+
     def finish_training(
         self, *, caller: Caller, job_id: str, plan: dict[str, Any], history: list[dict[str, Any]], progress: Any
     ) -> Any:
@@ -68,7 +72,7 @@ class JobProgress:
         self._queue = queue
         self._records = records
         self._written_s = 0.0
-        self._asked_s = 0.0
+        self._asked_s = time.monotonic()
         self._is_cancelled = False
 
     def __call__(self, fraction: float, message: str = "") -> None:
@@ -185,9 +189,11 @@ class JobWorkflows:
                 if progress.cancelled():
                     raise CancelledError("The job was cancelled.")
             try:
-                return self._training.run_trial(plan, trial, progress.cancelled)
+                result = self._training.run_trial(plan, trial, progress.cancelled)
             finally:
-                self._slots.release()
+                self._slots.release()  # the next trial fits while this one is recorded
+            self._training.record_trial(plan, result)
+            return result
 
         return _opened(_enveloped(TRIAL, work))
 

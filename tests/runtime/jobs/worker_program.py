@@ -72,6 +72,9 @@ class LoggedTraining:
         self._write(f"trial {trial['number']}")
         return {"number": trial["number"], "estimator": "none", "score": 0.5}
 
+    def record_trial(self, plan: dict[str, Any], result: dict[str, Any]) -> None:
+        pass
+
     def finish_training(self, *, caller: Caller, job_id: str, plan: Any, history: Any, progress: Any) -> dict[str, Any]:
         self._write("finish")
         return {"summary": "trained", "numbers": [trial["number"] for trial in history]}
