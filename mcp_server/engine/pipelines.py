@@ -1,7 +1,7 @@
 """Pipelines: preprocessing and estimator in one object, made only of scikit-learn's own classes."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 
 from mcp_server.engine.estimators import COLUMN_PREFIX, ENSEMBLES, FAMILIES, Building, Choice
 from mcp_server.engine.metrics import Floats, Truth
-from mcp_server.engine.preprocessing import InputColumn, empty_columns, preprocessor
+from mcp_server.engine.preprocessing import InputColumn, empty_columns, frequent_words, preprocessor
 from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, shown
 
 _STACKING_FOLDS = 3
@@ -53,7 +53,7 @@ def fit_trial(
     """
     if trial.estimator.startswith(COLUMN_PREFIX):
         return column_forecast(trial.estimator.removeprefix(COLUMN_PREFIX), matrix, truth, building), []
-    pipeline = build(trial, inputs, building, empty_columns(matrix))
+    pipeline = build(trial, inputs, building, empty_columns(matrix), frequent_words(matrix))
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", ConvergenceWarning)
@@ -62,20 +62,35 @@ def fit_trial(
     return pipeline, [f"{trial.estimator} did not converge in its iterations."] if slow else []
 
 
-def build(trial: Trial, inputs: Sequence[InputColumn], building: Building, without: Sequence[str] = ()) -> Pipeline:
+def build(
+    trial: Trial,
+    inputs: Sequence[InputColumn],
+    building: Building,
+    without: Sequence[str] = (),
+    words_kept: Mapping[str, Sequence[str]] | None = None,
+) -> Pipeline:
     """Return the unfitted pipeline of `trial`: steps `columns` and `model`, or `model` alone for an ensemble."""
     if trial.estimator in ENSEMBLES:
-        return Pipeline([("model", _ensemble(trial, inputs, building, without))])
+        return Pipeline([("model", _ensemble(trial, inputs, building, without, words_kept))])
     family = FAMILIES[trial.estimator]
-    columns = preprocessor(inputs, family.style, without)
+    columns = preprocessor(inputs, family.style, without, words_kept)
     return Pipeline([("columns", columns), ("model", family.build(trial.params, building))])
 
 
-def _ensemble(trial: Trial, inputs: Sequence[InputColumn], building: Building, without: Sequence[str]) -> Any:
+def _ensemble(
+    trial: Trial,
+    inputs: Sequence[InputColumn],
+    building: Building,
+    without: Sequence[str],
+    words_kept: Mapping[str, Sequence[str]] | None,
+) -> Any:
     if not trial.members:
         raise FailedPreconditionError(f"{trial.estimator} has no members: no other trial succeeded.")
     members = [
-        (member["estimator"], build(Trial(0, member["estimator"], member["params"]), inputs, building, without))
+        (
+            member["estimator"],
+            build(Trial(0, member["estimator"], member["params"]), inputs, building, without, words_kept),
+        )
         for member in trial.members
     ]
     values = building.task == "regression"

@@ -8,7 +8,7 @@ Two steps, in this order, at training and at prediction alike:
    at most two parts, ``numeric`` and ``category``, made of scikit-learn's own classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -28,6 +28,7 @@ Style = Literal["scaled", "tree"]
 
 MISSING = "(missing)"
 MAX_CATEGORIES = 50
+MANY_WORDS = 5000  # from here on rare ones are not looked at one by one
 FEW_WORDS = 200
 LARGEST = 1e38  # trees hold numbers in 32 bits, which end at 3.4e38
 SHOWN_CATEGORIES = 20
@@ -192,22 +193,40 @@ def empty_columns(matrix: pd.DataFrame) -> list[str]:
     return empty if len(empty) < len(matrix.columns) else []
 
 
-def preprocessor(inputs: Sequence[InputColumn], style: Style, without: Sequence[str] = ()) -> ColumnTransformer:
+def frequent_words(matrix: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the most frequent words of each word column of a training matrix, where one of them has very many.
+
+    Empty where none has: then the encoder finds the frequent ones itself. It would sort all words, and the model's
+    file would hold each of them: a million take 20 seconds a fit.
+    """
+    columns = [str(name) for name in matrix.columns if not pd.api.types.is_numeric_dtype(matrix[name])]
+    counts = {name: matrix[name].value_counts() for name in columns}
+    if all(len(words) <= MANY_WORDS for words in counts.values()):
+        return {}
+    return {name: sorted(str(word) for word in words.index[:MAX_CATEGORIES]) for name, words in counts.items()}
+
+
+def preprocessor(
+    inputs: Sequence[InputColumn],
+    style: Style,
+    without: Sequence[str] = (),
+    words_kept: Mapping[str, Sequence[str]] | None = None,
+) -> ColumnTransformer:
     """Return the unfitted first step of a pipeline.
 
     `scaled` (linear models, neighbours, networks): median imputation with indicators, unit variance, one column a
     word. `tree`: numbers as they are (missing values too), one code a word. Words not seen in training,
-    and rare ones, share a place of their own, so that they never fail. Numeric columns named in `without` are left out.
+    and rare ones, share a place of their own, so that they never fail. Numeric columns named in `without` are left out;
+    with `words_kept` (`frequent_words`) only those words have a place.
     """
     numeric, words = matrix_columns(inputs)
     numeric = [name for name in numeric if name not in without]
+    kept = {"categories": [np.array(words_kept[name], dtype=object) for name in words]} if words_kept else {}
+    most = None if words_kept else MAX_CATEGORIES
     if style == "tree":
         number_step: Any = "passthrough"
         word_step: Any = OrdinalEncoder(
-            handle_unknown="use_encoded_value",
-            unknown_value=-1,
-            max_categories=MAX_CATEGORIES,
-            dtype=np.float64,
+            handle_unknown="use_encoded_value", unknown_value=-1, max_categories=most, dtype=np.float64, **kept
         )
     else:
         number_step = Pipeline(
@@ -217,7 +236,7 @@ def preprocessor(inputs: Sequence[InputColumn], style: Style, without: Sequence[
             ]
         )
         word_step = OneHotEncoder(
-            handle_unknown="infrequent_if_exist", max_categories=MAX_CATEGORIES, sparse_output=False
+            handle_unknown="infrequent_if_exist", max_categories=most, sparse_output=False, **kept
         )
     parts = [("numeric", number_step, numeric)] if numeric else []
     parts += [("category", word_step, words)] if words else []

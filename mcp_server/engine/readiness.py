@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mcp_server.engine.feature_notes import notes_on
 from mcp_server.engine.few_groups import find_few_groups
 from mcp_server.engine.leakage import Finding
 from mcp_server.engine.metrics import Task, Truth
@@ -145,7 +146,7 @@ def resolve_features(
     names = [name for name in dict.fromkeys(asked) if frame[name].null_count() < frame.height]
     empty = [name for name in dict.fromkeys(asked) if name not in names]
     notes = [f"Left out because every value is missing: {_listed(empty)}."] if empty else []
-    return Features(_some(names, target), notes)
+    return Features(_some(names, target), [*notes, *notes_on(frame, names)])
 
 
 def _all_features(frame: pl.DataFrame, target: str, left_out: Sequence[str], wanted: Sequence[str]) -> Features:
@@ -160,7 +161,7 @@ def _all_features(frame: pl.DataFrame, target: str, left_out: Sequence[str], wan
         else:
             reasons[reason].append(name)
     notes = [f"Left out ({reason}): {_listed(columns)}." for reason, columns in reasons.items()]
-    return Features(_some(names, target), notes)
+    return Features(_some(names, target), [*notes, *notes_on(frame, names)])
 
 
 def _some(names: list[str], target: str) -> list[str]:

@@ -7,7 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mcp_server.engine.estimators import Building
+from mcp_server.engine.feature_notes import notes_on
+from mcp_server.engine.model_files import dump_model
+from mcp_server.engine.pipelines import Trial, fit_trial, predict_output
 from mcp_server.engine.preprocessing import (
+    MANY_WORDS,
     MISSING,
     describe_input,
     describe_inputs,
@@ -110,3 +115,34 @@ def test_a_feature_with_the_name_of_a_part_of_a_date_is_refused_and_not_overwrit
     frame = pl.DataFrame({"day": [date(2015, 6, 16)], "day_year": [7]})
     with pytest.raises(InvalidArgumentError, match="'day_year' is there"):
         describe_inputs(frame, ["day", "day_year"])
+
+
+def test_of_very_many_words_the_frequent_ones_have_a_place_and_the_model_stays_small() -> None:
+    rng = np.random.default_rng(0)
+    n_rows = 3 * MANY_WORDS
+    frequent = rng.choice(["red", "green"], n_rows)
+    words = np.where(np.arange(n_rows) % 3 == 0, frequent, [f"u{i}" for i in range(n_rows)])
+    frame = pl.DataFrame({"word": words, "team": rng.choice(["a", "b"], n_rows), "x": rng.normal(size=n_rows)})
+    truth = ((words == "red") | (frame["x"].to_numpy() > 1)).astype(int)
+    inputs = describe_inputs(frame, frame.columns)
+    matrix = model_input(frame, inputs)
+
+    for name in ("logistic_regression", "hist_gradient_boosting", "voting"):
+        members = [{"estimator": "logistic_regression", "params": {}}] if name == "voting" else []
+        pipeline, _ = fit_trial(Trial(0, name, {}, members), inputs, matrix, truth, Building("binary", 0, n_rows))
+        strange = model_input(frame.head(2).with_columns(word=pl.lit("never seen")), inputs)
+        assert len(dump_model(pipeline)) < 500_000
+        assert predict_output(pipeline, matrix, 2)[words == "red", 1].mean() > 0.8
+        assert predict_output(pipeline, strange, 2).shape == (2, 2)
+    assert notes_on(frame, ["word", "team", "x"]) == [
+        "Of the words of 'word' the 50 most frequent have a place of their own; all others share one."
+    ]
+
+
+def test_hours_that_a_model_will_not_see_are_named() -> None:
+    hours = pl.datetime_range(pl.datetime(2024, 1, 1), pl.datetime(2024, 1, 3), "1h", eager=True)
+    days = pl.datetime_range(pl.datetime(2024, 1, 1), pl.datetime(2024, 2, 18), "1d", eager=True)
+    frame = pl.DataFrame({"when": hours, "day": days})
+    assert notes_on(frame, ["when", "day"]) == [
+        "Only the day of 'when' is used; derive the hour with transform_dataset if it matters."
+    ]
