@@ -8,7 +8,8 @@ from math import isfinite
 
 from markupsafe import Markup
 
-from mcp_server.engine.charts import Bars, Heatmap, Histogram
+from mcp_server.engine.charts import Bars, Confusion, Curves, Heatmap, Histogram, PageChart, Pairs
+from mcp_server.engine.curve_html import curves_html
 from mcp_server.engine.plain_text import percent_words, plain_text
 
 _MAX_BARS = 30
@@ -17,11 +18,21 @@ _DEEPEST = 60  # per cent of the full colour
 _LABEL_LENGTH = 60
 
 
-def chart_html(chart: Bars | Histogram | Heatmap) -> Markup:
+def chart_html(chart: PageChart) -> Markup:
     """Return a chart as HTML."""
-    if isinstance(chart, Histogram):
-        return _histogram(chart)
-    return _bars(chart) if isinstance(chart, Bars) else _heatmap(chart)
+    match chart:
+        case Histogram():
+            return _histogram(chart)
+        case Bars():
+            return _bars(chart)
+        case Heatmap():
+            return _heatmap(chart)
+        case Curves():
+            return curves_html(chart)
+        case Confusion():
+            return _confusion(chart)
+        case Pairs():
+            return _pairs(chart)
 
 
 def share_html(percent: float, words: str) -> Markup:
@@ -81,7 +92,7 @@ def _bars(chart: Bars) -> Markup:
     items = Markup("").join(
         Markup('<li><span class="label">{}</span>{}</li>').format(
             plain_text(label, _LABEL_LENGTH),
-            share_html(abs(value) / most * 100, percent_words(value) if chart.percent else plain_text(value)),
+            share_html(max(value, 0.0) / most * 100, percent_words(value) if chart.percent else plain_text(value)),
         )
         for label, value in shown
     )
@@ -119,3 +130,45 @@ def _cell(value: float | None) -> Markup:
     depth = round(min(abs(value), 1.0) * _DEEPEST)
     figure = f"{value:.2f}".replace("-0.00", "0.00")
     return Markup('<td class="{}" style="--d:{}%">{}</td>').format("plus" if value >= 0 else "minus", depth, figure)
+
+
+def _confusion(chart: Confusion) -> Markup:
+    """Return counts as cells, each as deep as its share of its row."""
+    if not chart.labels:
+        return Markup('<p class="note">No values to show.</p>')
+    head = Markup("").join(
+        Markup('<th scope="col"><span>{}</span></th>').format(plain_text(n, 18)) for n in chart.labels
+    )
+    rows = []
+    for i, (name, counts) in enumerate(zip(chart.labels, chart.counts, strict=True)):
+        total = max(sum(counts), 1)
+        cells = Markup("").join(
+            Markup('<td class="{}" style="--d:{}%">{}</td>').format(
+                "minus" if i == j else "plus", round(count / total * _DEEPEST), plain_text(count)
+            )
+            for j, count in enumerate(counts)
+        )
+        rows.append(Markup('<tr><th scope="row">{}</th>{}</tr>').format(plain_text(name, 18), cells))
+    table = Markup('<table class="heat"><thead><tr><td>true ↓ said →</td>{}</tr></thead><tbody>{}</tbody></table>')
+    return Markup('<figure>{}<div class="table" tabindex="0" role="region" aria-label="{}">{}</div></figure>').format(
+        _caption(plain_text(chart.title) if chart.title else "", plain_text(chart.note) if chart.note else ""),
+        plain_text(chart.title or "Confusion"),
+        table.format(head, Markup("").join(rows)),
+    )
+
+
+def _pairs(chart: Pairs) -> Markup:
+    if not chart.labels:
+        return Markup('<p class="note">No values to show.</p>')
+    one, other = (plain_text(name, 30) for name in chart.names)
+    items = Markup("").join(
+        Markup('<li><span class="label">{}</span><div class="pair">{}{}</div></li>').format(
+            plain_text(label, _LABEL_LENGTH),
+            share_html(a, f"{one} {percent_words(a)}"),
+            Markup('<span class="second">{}</span>').format(share_html(b, f"{other} {percent_words(b)}")),
+        )
+        for label, a, b in zip(chart.labels[:_MAX_BARS], chart.first, chart.second, strict=False)
+    )
+    return Markup('<figure>{}<ul class="bars pairs">{}</ul></figure>').format(
+        _caption(plain_text(chart.title) if chart.title else "", plain_text(chart.note) if chart.note else ""), items
+    )

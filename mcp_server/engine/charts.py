@@ -5,7 +5,7 @@ A chart is plain data, goes to JSON and back, and costs nothing until it is look
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mcp_server.errors import FailedPreconditionError
 
@@ -70,8 +70,76 @@ class Panels:
     title: str = ""
 
 
-Chart = Histogram | Bars | Heatmap | Panels
-_KINDS: dict[str, type[Chart]] = {"histogram": Histogram, "bars": Bars, "heatmap": Heatmap, "panels": Panels}
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Points of one name, drawn as they are named; `x` and `y` are of one length, None leaves a gap.
+
+    Attributes:
+        drawn: `line`, `marked` (a line with its points), `points`, `area` (filled down to 0), or `guide` (thin, grey,
+            not among the named).
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+    drawn: Literal["line", "marked", "points", "area", "guide"] = "line"
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Lines and points over two axes.
+
+    Attributes:
+        limits: least and greatest x, least and greatest y; None takes them from the lines.
+        x_names: what the places 0, 1, 2, … of the horizontal axis are called, where they are no numbers.
+        words: what is to be seen, for those who cannot see it.
+        square: the two axes are of one kind.
+    """
+
+    lines: Sequence[Line]
+    title: str = ""
+    x_label: str = ""
+    y_label: str = ""
+    limits: Sequence[float] | None = None
+    x_names: Sequence[str] = ()
+    words: str = ""
+    note: str = ""
+    square: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How many rows of each true class (rows) were said to be of each class (columns)."""
+
+    counts: Sequence[Sequence[int]]
+    labels: Sequence[str]
+    title: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Shares of 100 of the same values in two samples, which are called `names`."""
+
+    labels: Sequence[str]
+    first: Sequence[float]
+    second: Sequence[float]
+    names: Sequence[str]
+    title: str = ""
+    note: str = ""
+
+
+PageChart = Histogram | Bars | Heatmap | Curves | Confusion | Pairs
+Chart = PageChart | Panels
+_KINDS: dict[str, type[Chart]] = {
+    "histogram": Histogram,
+    "bars": Bars,
+    "heatmap": Heatmap,
+    "panels": Panels,
+    "curves": Curves,
+    "confusion": Confusion,
+    "pairs": Pairs,
+}
 
 
 def chart_document(chart: Chart) -> dict[str, Any]:
@@ -94,4 +162,6 @@ def chart_of(document: Mapping[str, Any]) -> Chart:
         raise FailedPreconditionError("The stored plot is of an unknown kind.", hint="Make the report anew.")
     if kind is Panels:
         values["charts"] = [chart_of(each) for each in values["charts"]]
+    if kind is Curves:
+        values["lines"] = [Line(**each) for each in values["lines"]]
     return kind(**values)

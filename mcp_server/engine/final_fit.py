@@ -33,6 +33,7 @@ from mcp_server.engine.preprocessing import InputColumn, model_input
 from mcp_server.engine.recalibration import choose_correction, corrected_pipeline, out_of_fold
 from mcp_server.engine.thresholds import choose_threshold, chooses_threshold, chosen_by
 from mcp_server.engine.training import PREDICTION, REFERENCE_ROWS, TrainingRows, TrainingSpec, read_rows
+from mcp_server.engine.training_facts import training_facts
 
 _IMPORTANCE_ROWS = 2000
 _IMPORTANCE_REPEATS = 3
@@ -142,10 +143,14 @@ def _reference(
     return frame.hstack([pl.Series(name, values) for name, values in columns.items() if name not in frame.columns])
 
 
-def _held_out(rows: TrainingRows, output: Floats, baselines: Mapping[str, Floats]) -> pl.DataFrame:
-    """Return what plots need: truth, the model's output and the baselines', the positive class for two."""
+def _held_out(
+    rows: TrainingRows, output: Floats, uncorrected: Floats | None, baselines: Mapping[str, Floats]
+) -> pl.DataFrame:
+    """Return what plots need: truth, and what the model, the model before its correction and the baselines said."""
     columns = {"truth": rows.truth[rows.test]}
-    for name, values in {"model": output, **baselines}.items():
+    before = {} if uncorrected is None else {"uncorrected": uncorrected}
+    named = {f"baseline:{name}": values for name, values in baselines.items()}
+    for name, values in ({"model": output} | before | named).items():
         if values.ndim == 1:
             columns[f"{name}:value"] = values
         else:
@@ -175,11 +180,12 @@ def finish_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
     found = out_of_fold(trial, spec, rows, cluster) if spec.classes else None
     correction = None if found is None else choose_correction(found)
     threshold, chosen_for = DEFAULT_THRESHOLD, None
-    if found is not None and correction is not None:
-        if correction.method != "none":
-            pipeline = corrected_pipeline(pipeline, correction.method, found)
-        if chooses_threshold(metric, len(spec.classes)):
-            threshold, chosen_for = choose_threshold(metric, found.truth, correction.output), chosen_by(metric).name
+    fitted = pipeline
+    if found is not None and correction is not None and correction.method != "none":
+        pipeline = corrected_pipeline(pipeline, correction.method, found)
+    if found is not None and chooses_threshold(metric, len(spec.classes)):
+        said = found.output if correction is None else correction.output
+        threshold, chosen_for = choose_threshold(metric, found.truth, said), chosen_by(metric).name
     Path(arguments["model_path"]).write_bytes(model_files.dump_model(pipeline))
     test_matrix, test_truth = model_input(rows.frame[rows.test], inputs), rows.truth[rows.test]
     output = predict_output(pipeline, test_matrix, len(spec.classes))
@@ -187,7 +193,8 @@ def finish_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
     past = predict_output(pipeline, matrix, len(spec.classes))
     names = [column.name for column in inputs]
     _reference(rows, spec, names, past, threshold).write_parquet(arguments["reference_path"])
-    _held_out(rows, output, baselines).write_parquet(arguments["held_out_path"])
+    uncorrected = None if pipeline is fitted else predict_output(fitted, test_matrix, len(spec.classes))
+    _held_out(rows, output, uncorrected, baselines).write_parquet(arguments["held_out_path"])
     column = rows.frame[rows.test][spec.split.column] if spec.split.column else None
     clusters = clusters_of(spec.split.kind, column)
     return {
@@ -206,4 +213,5 @@ def finish_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
         "notes": notes,
         "rows_train": len(rows.train),
         "rows_test": len(rows.test),
+        "data": training_facts(spec, rows, inputs),
     }

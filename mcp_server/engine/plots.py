@@ -6,10 +6,9 @@ Values that are not finite are left out; a plot without values says so instead o
 """
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +20,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from mcp_server.engine import charts
+from mcp_server.engine.curve_html import limits_of
 
 MAX_BYTES = 200_000
 MAX_BARS = 30
@@ -106,6 +106,12 @@ def draw(chart: charts.Chart) -> bytes:
         return heatmap(cells, chart.row_labels, chart.column_labels, title=chart.title, diverging=True)
     if isinstance(chart, charts.Bars):
         return bar_chart(chart.labels, chart.values, title=chart.title, value_label=chart.value_label)
+    if isinstance(chart, charts.Curves):
+        return _curves(chart)
+    if isinstance(chart, charts.Confusion):
+        return heatmap(chart.counts or [[np.nan]], chart.labels, chart.labels, title=chart.title)
+    if isinstance(chart, charts.Pairs):
+        return _pairs(chart)
     figure, axes = _canvas(chart.title, chart.label or chart.note, "rows")
     if not chart.counts:
         return _nothing(figure, axes)
@@ -161,134 +167,6 @@ def _small_bars(axes: Axes, chart: charts.Bars) -> None:
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=3)
     axes.xaxis.set_major_formatter(PercentFormatter(100, symbol=" %") if chart.percent else EngFormatter())
-
-
-def roc_curve(truth: ArrayLike, scores: Mapping[str, ArrayLike], *, title: str = "ROC curve") -> bytes:
-    """Draw the receiver operating characteristic of each named score, its area in the legend.
-
-    Args:
-        truth: shape (n,), 1 for the positive class and 0 for the other.
-        scores: name to shape (n,), higher meaning more likely positive.
-        title: shown above.
-    """
-    figure, axes = _canvas(title, "false positive rate", "true positive rate", height_in=5.2)
-    actual = _floats(truth) == 1
-    axes.plot([0, 1], [0, 1], color=_SOFT, linewidth=1, linestyle=":")
-    if not actual.any() or actual.all() or not scores:
-        return _nothing(figure, axes)
-    for name, score, colour in _coloured(scores):
-        false_rate, true_rate = _roc_points(actual, score)
-        area = float(np.trapezoid(true_rate, false_rate))
-        axes.plot(false_rate, true_rate, color=colour, label=f"{_text(name)} (AUC {area:.3f})", linewidth=1.8)
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    _legend(axes, "lower right")
-    return _png(figure)
-
-
-def calibration_curve(
-    truth: ArrayLike,
-    probabilities: Mapping[str, ArrayLike],
-    *,
-    bins: int = 10,
-    title: str = "Calibration",
-) -> bytes:
-    """Draw the observed share against the mean forecast, in `bins` groups of equal row counts.
-
-    Args:
-        truth: shape (n,), 1 where the event happened, else 0.
-        probabilities: name to shape (n,), forecasts between 0 and 1.
-        bins: groups by quantile of the forecast; ties may leave fewer.
-        title: shown above.
-    """
-    figure, axes = _canvas(title, "forecast probability", "observed share", height_in=5.2)
-    actual = _floats(truth)
-    axes.plot([0, 1], [0, 1], color=_SOFT, linewidth=1, linestyle=":", label="perfectly calibrated")
-    if not actual.size or not probabilities:
-        return _nothing(figure, axes)
-    for name, probability, colour in _coloured(probabilities):
-        edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)))
-        group = np.searchsorted(edges[1:-1], probability, side="right")
-        sizes = np.bincount(group)
-        full = sizes > 0
-        forecast = np.bincount(group, probability)[full] / sizes[full]
-        observed = np.bincount(group, actual)[full] / sizes[full]
-        axes.plot(forecast, observed, color=colour, marker="o", markersize=5, linewidth=1.6, label=_text(name))
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    _legend(axes, "upper left")
-    return _png(figure)
-
-
-def series_chart(
-    labels: Sequence[str],
-    values: Mapping[str, ArrayLike],
-    *,
-    title: str,
-    value_label: str = "",
-    intervals: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
-    threshold: float | None = None,
-) -> bytes:
-    """Draw metrics over time, with a band where an interval is known and a line at the alert threshold.
-
-    Args:
-        labels: n times or windows in order, as they shall be read.
-        values: name to shape (n,), any unit; gaps where a value is not finite.
-        title: shown above.
-        value_label: name of the vertical axis, with its unit.
-        intervals: name to the lower and upper ends, each of shape (n,).
-        threshold: a level to mark, in the unit of `values`.
-    """
-    figure, axes = _canvas(title, "", value_label)
-    at = np.arange(len(labels))
-    if not labels or not values:
-        return _nothing(figure, axes)
-    for (name, series), colour in zip(values.items(), _cycle(len(values)), strict=True):
-        axes.plot(at, _floats(series), color=colour, marker="o", markersize=4, linewidth=1.8, label=_text(name))
-        if intervals and name in intervals:
-            low, high = (_floats(end) for end in intervals[name])
-            axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
-    if threshold is not None:
-        axes.axhline(threshold, color=_TEXT, linewidth=1.2, linestyle="--", label=f"threshold {threshold:.4g}")
-    step = max(1, -(-len(labels) // 10))
-    axes.set_xticks(at[::step], [_text(label, 24) for label in labels[::step]], fontsize=8, rotation=30, ha="right")
-    if len(values) > 1 or threshold is not None:
-        _legend(axes, "best")
-    return _png(figure)
-
-
-def distribution_overlay(
-    reference: Sequence[object] | NDArray[np.generic],
-    current: Sequence[object] | NDArray[np.generic],
-    *,
-    title: str,
-    label: str = "",
-    names: tuple[str, str] = ("reference", "current"),
-    bins: int = 30,
-) -> bytes:
-    """Draw the shares of two samples over each other: ranges for numbers, the 15 most frequent values for text.
-
-    Args:
-        reference: shape (n,), numbers or text.
-        current: shape (m,), the same kind and unit.
-        title: shown above.
-        label: name of the horizontal axis, with its unit.
-        names: what the two samples are called.
-        bins: equal ranges over both samples together.
-    """
-    figure, axes = _canvas(title, label, "share of rows")
-    first, second = np.asarray(reference), np.asarray(current)
-    if first.dtype.kind in "biuf" and second.dtype.kind in "biuf":
-        a, b = _finite(first), _finite(second)
-        if not a.size and not b.size:
-            return _nothing(figure, axes)
-        edges = np.histogram_bin_edges(np.concatenate([a, b]), bins).tolist()
-        for sample, name, colour in zip((a, b), names, COLOURS, strict=False):
-            weights = np.full(sample.size, 1 / max(sample.size, 1))
-            axes.hist(sample, edges, weights=weights, color=colour, alpha=0.3)
-            axes.hist(sample, edges, weights=weights, color=colour, histtype="step", linewidth=1.5, label=_text(name))
-    elif not _category_bars(axes, first, second, names):
-        return _nothing(figure, axes)
-    _legend(axes, "best")
-    return _png(figure)
 
 
 def heatmap(
@@ -372,43 +250,58 @@ def _png(figure: Figure) -> bytes:
         dpi = int(dpi * 0.8)
 
 
-def _legend(axes: Axes, place: Literal["best", "lower right", "upper left"]) -> None:
-    axes.legend(loc=place, frameon=False, fontsize=9, labelcolor=_TEXT)
+def _curves(chart: charts.Curves) -> bytes:
+    """Draw lines and points; a legend stands where there is more than one name."""
+    figure, axes = _canvas(chart.title, chart.x_label, chart.y_label, height_in=5.2 if chart.square else _HEIGHT_IN)
+    named = [line for line in chart.lines if line.drawn != "guide"]
+    if limits_of(chart) is None or not named:
+        return _nothing(figure, axes)
+    for line in chart.lines:
+        y = _floats([np.nan if value is None else value for value in line.y])
+        if line.drawn == "guide":
+            axes.plot(line.x, y, color=_SOFT, linewidth=1, linestyle=":")
+            continue
+        colour = COLOURS[named.index(line) % len(COLOURS)]
+        dots = "o" if line.drawn in ("points", "marked") else ""
+        axes.plot(
+            line.x,
+            y,
+            color=colour,
+            label=_text(line.name),
+            marker=dots,
+            markersize=4,
+            linewidth=1.8,
+            linestyle="" if line.drawn == "points" else "-",
+            alpha=0.5 if line.drawn == "points" else 1.0,
+        )
+        if line.drawn == "area":
+            axes.fill_between(line.x, y, color=colour, alpha=0.2, linewidth=0)
+    if chart.limits is not None:
+        axes.set(xlim=chart.limits[:2], ylim=chart.limits[2:])
+    if chart.x_names:
+        step = max(1, -(-len(chart.x_names) // 10))
+        at = range(0, len(chart.x_names), step)
+        axes.set_xticks(at, [_text(chart.x_names[k], 24) for k in at], fontsize=8, rotation=30, ha="right")
+    if sum(bool(line.name) for line in named) > 1 or chart.square:
+        axes.legend(loc="best", frameon=False, fontsize=9, labelcolor=_TEXT)
+    return _png(figure)
 
 
-def _category_bars(axes: Axes, first: NDArray[np.generic], second: NDArray[np.generic], names: tuple[str, str]) -> bool:
-    counts = [_shares(sample) for sample in (first, second)]
-    total = {value: counts[0].get(value, 0) + counts[1].get(value, 0) for value in (*counts[0], *counts[1])}
-    top = sorted(total, key=lambda value: (-total[value], value))[:15]
-    at = np.arange(len(top))
-    for shares, name, colour, shift in zip(counts, names, COLOURS, (-0.2, 0.2), strict=False):
-        axes.bar(at + shift, [shares.get(value, 0.0) for value in top], 0.4, color=colour, label=_text(name))
-    axes.set_xticks(at, [_text(value, 20) for value in top], fontsize=8, rotation=35, ha="right")
-    return bool(top)
-
-
-def _shares(sample: NDArray[np.generic]) -> dict[str, float]:
-    known = [str(value) for value in sample.tolist() if value is not None and value == value]
-    values, counts = np.unique(np.asarray(known, dtype=object).astype(str), return_counts=True)
-    return {str(value): count / len(known) for value, count in zip(values, counts, strict=True)}
-
-
-def _roc_points(actual: NDArray[np.bool_], score: Floats) -> tuple[Floats, Floats]:
-    """Return the false and true positive rates at each distinct score, from the strictest; source: Fawcett (2006)."""
-    order = np.argsort(-score, kind="stable")
-    last_of_ties = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
-    true = np.cumsum(actual[order])[last_of_ties]
-    false = 1 + last_of_ties - true
-    return np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])
-
-
-def _coloured(series: Mapping[str, ArrayLike]) -> list[tuple[str, Floats, str]]:
-    colours = _cycle(len(series))
-    return [(name, _floats(values), colour) for (name, values), colour in zip(series.items(), colours, strict=True)]
-
-
-def _cycle(n: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+def _pairs(chart: charts.Pairs) -> bytes:
+    """Draw two bars a value."""
+    figure, axes = _canvas(chart.title, "", "share of rows")
+    labels = chart.labels[:MAX_BARS]
+    if not labels:
+        return _nothing(figure, axes)
+    at = np.arange(len(labels))
+    for shares, name, colour, shift in zip(
+        (chart.first, chart.second), chart.names, COLOURS, (-0.2, 0.2), strict=False
+    ):
+        axes.bar(at + shift, shares[: len(labels)], 0.4, color=colour, label=_text(name))
+    axes.set_xticks(at, [_text(label, 20) for label in labels], fontsize=8, rotation=35, ha="right")
+    axes.yaxis.set_major_formatter(PercentFormatter(100, symbol=" %"))
+    axes.legend(loc="best", frameon=False, fontsize=9, labelcolor=_TEXT)
+    return _png(figure)
 
 
 def _floats(values: ArrayLike) -> Floats:

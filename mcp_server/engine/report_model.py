@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Literal
 
-from mcp_server.engine.charts import Bars, Chart, Heatmap, Histogram
+from mcp_server.engine.charts import Chart, PageChart
 from mcp_server.engine.plain_text import percent_words
 
 _SENTENCE = 40
@@ -82,7 +82,7 @@ class Section:
     table: Table | None = None
     image_png: bytes | None = field(default=None, repr=False)
     facts: Sequence[tuple[str, object]] = ()
-    chart: Histogram | Bars | Heatmap | None = None
+    chart: PageChart | None = None
     status: Status | None = None
     group: str = ""
 

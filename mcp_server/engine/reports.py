@@ -8,8 +8,8 @@ taken out, and long values are cut. The prose of a section may use a small Markd
 
 import re
 
-from mcp_server.engine.charts import Bars, Heatmap, Histogram
-from mcp_server.engine.plain_text import CELL_LENGTH, HEADING_LENGTH, prose_text, whole
+from mcp_server.engine.charts import Bars, Confusion, Curves, Histogram, PageChart, Pairs
+from mcp_server.engine.plain_text import CELL_LENGTH, HEADING_LENGTH, PROSE_LENGTH, prose_text, whole
 from mcp_server.engine.plain_text import plain_text as plain_text
 from mcp_server.engine.report_html import report_html
 from mcp_server.engine.report_model import Mark as Mark
@@ -98,12 +98,20 @@ def _table_markdown(table: Table) -> str:
     return f"{text}\n\n{_escaped(table.note)}" if table.note else text
 
 
-def _chart_markdown(chart: Histogram | Bars | Heatmap) -> str:
+def _chart_markdown(chart: PageChart) -> str:
     """Return a chart's figures where no table beside it has them."""
     if isinstance(chart, Bars):
         rows = list(zip(chart.labels, chart.values, strict=True))[:_MAX_BARS]
         left_out = len(chart.labels) - len(rows)
         return _table_markdown(Table(["", chart.value_label], rows, f"{left_out} more." if left_out else chart.note))
+    if isinstance(chart, Curves):
+        return _escaped(f"{chart.words} {chart.note}".strip(), PROSE_LENGTH)
+    if isinstance(chart, Confusion):
+        counts = [[name, *row] for name, row in zip(chart.labels, chart.counts, strict=True)]
+        return _table_markdown(Table(["true ↓ said →", *chart.labels], counts, chart.note))
+    if isinstance(chart, Pairs):
+        pairs = list(zip(chart.labels, map(Share, chart.first), map(Share, chart.second), strict=True))
+        return _table_markdown(Table(["", *chart.names], pairs[:_MAX_BARS], chart.note))
     if isinstance(chart, Histogram) and chart.counts:
         step = -(-len(chart.counts) // _TOLD_RANGES)
         ranges = [

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from mcp_server.engine import plots
 from mcp_server.engine.drift import METHODS, ColumnDrift, compare_frames, prepare
+from mcp_server.engine.model_charts import overlay_chart
 from mcp_server.engine.performance import probability_column
 from mcp_server.engine.reports import Report, Section, Table, plain_text
 from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, shown
@@ -319,7 +319,8 @@ def _report(sides: Sides, ranked: Sequence[ColumnDrift], prediction: ColumnDrift
         sections = overlays[:1] + sections + overlays[1:]  # the first picture is the one a caller is shown
     else:
         sections += overlays
-    return Report(f"Drift of {sides.current_name}", summary, [*sections, _table(ranked)])
+    picture = sections[0].chart if sections else None
+    return Report(f"Drift of {sides.current_name}", summary, [*sections, _table(ranked)], picture=picture)
 
 
 def _overlay(sides: Sides, entry: ColumnDrift, heading: str) -> Section:
@@ -330,8 +331,7 @@ def _overlay(sides: Sides, entry: ColumnDrift, heading: str) -> Section:
     column = prepare(entry.column, both[0], both[1])
     label = {"text": "length in characters", "date": "days since 1970"}.get(entry.kind, entry.column)
     title = f"{entry.column}: {entry.method} {plain_text(entry.statistic)}"
-    image = plots.distribution_overlay(column.reference, column.current, title=title, label=label)
-    return Section(heading, _explained(entry), image_png=image)
+    return Section(heading, _explained(entry), chart=overlay_chart(column.reference, column.current, title, label))
 
 
 def _explained(entry: ColumnDrift) -> str:

@@ -7,9 +7,15 @@ import numpy as np
 from mcp_server.engine import comparison
 from mcp_server.engine.calibration import reliability
 from mcp_server.engine.metrics import Floats, Metric, Truth, confusion_counts, decided, score_all
+from mcp_server.engine.model_charts import (
+    calibration_chart,
+    confusion_chart,
+    precision_recall_chart,
+    residual_charts,
+    roc_chart,
+)
 from mcp_server.engine.paired_tests import compare_outputs
 from mcp_server.engine.pipelines import column_output
-from mcp_server.engine.plots import calibration_curve, heatmap, roc_curve
 from mcp_server.engine.reports import Report, Section, Table
 from mcp_server.results.training import (
     BaselineScore,
@@ -130,10 +136,20 @@ def _evaluation_report(result: EvaluationResult, truth: Truth, output: Floats) -
     ]
     sections = [Section("Scores", table=Table(["metric", "value", "95 % from", "to"], rows))]
     if output.ndim == 2 and output.shape[1] == 2:
-        sections.append(Section("ROC curve", image_png=roc_curve(truth, {result.model: output[:, 1]})))
-        sections.append(Section("Calibration", image_png=calibration_curve(truth, {result.model: output[:, 1]})))
+        score = {result.model: output[:, 1]}
+        sections.append(Section("ROC curve", chart=roc_chart(truth, score)))
+        sections.append(Section("Precision and recall", chart=precision_recall_chart(truth, score)))
+    if result.calibration is not None:
+        bins = [(part.mean_predicted, part.observed_rate) for part in result.calibration.bins]
+        sections.append(Section("Calibration", chart=calibration_chart({result.model: bins})))
     if result.confusion_matrix is not None:
-        names, counts = result.confusion_matrix.labels, result.confusion_matrix.counts
-        chart = heatmap(np.asarray(counts, dtype=float), names, names, title="True (rows) and predicted classes")
-        sections.append(Section("Confusion", image_png=chart))
-    return Report(f"{result.model} on {result.dataset}", result.summary, sections)
+        chart = confusion_chart(result.confusion_matrix.counts, result.confusion_matrix.labels)
+        sections.append(Section("Confusion", chart=chart))
+    if output.ndim == 1:
+        names = ("Predicted and observed", "Residuals", "Distribution of residuals")
+        charts = residual_charts(truth, output, SEED)
+        sections += [
+            Section(name, chart=chart) for name, chart in zip(names, charts, strict=False)
+        ]  # none where values are too large
+    title = f"{result.model} on {result.dataset}"
+    return Report(title, result.summary, sections, picture=next((part.chart for part in sections if part.chart), None))

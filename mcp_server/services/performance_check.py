@@ -5,7 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from mcp_server.engine import performance, plots
+from mcp_server.engine import performance
+from mcp_server.engine.calibration import reliability
+from mcp_server.engine.model_charts import calibration_chart, series_chart
 from mcp_server.engine.reports import Report, Section, Table
 from mcp_server.errors import FailedPreconditionError
 from mcp_server.results import monitoring as results
@@ -140,17 +142,17 @@ def _report(
     sections = []
     points = shown["series"]
     for name in _main(judged, shown["metrics"]) if points else []:
-        image = plots.series_chart(
+        chart = series_chart(
             [f"{point['end']:%Y-%m-%d %H:%M}" for point in points],
-            {name: [_or_nan(point["metrics"][name]) for point in points]},
-            title=f"{name} of {endpoint} over time",
-            value_label=name,
-            threshold=shown["baseline_metrics"].get(name),
+            {name: [point["metrics"][name] for point in points]},
+            shown["baseline_metrics"].get(name),
         )
-        sections.append(Section(f"{name} over time", "The line is the value at training.", image_png=image))
+        sections.append(Section(f"{name} over time", "The dotted line is the value at training.", chart=chart))
     if judged.task == "binary" and judged.has_probabilities and len(judged) >= 2:
-        image = plots.calibration_curve(judged.truth, {model.ref: judged.output[:, 1]})
-        sections.append(Section("Calibration", image_png=image))
+        found = reliability(judged.truth, judged.output)
+        bins = {model.ref: [(part.mean_predicted, part.observed_rate) for part in found.bins]}
+        sections.append(Section("Calibration", chart=calibration_chart(bins)))
+    picture = sections[0].chart if sections else None
     rows = [
         [name, value, shown["baseline_metrics"].get(name), shown["difference"].get(name)]
         for name, value in shown["metrics"].items()
@@ -162,8 +164,4 @@ def _report(
         for part in shown["per_model"]
     ]
     sections.append(Section("Models", table=Table(["model", "labelled", "unlabelled", *names], models)))
-    return Report(f"Performance of {endpoint}", summary, sections)
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value
+    return Report(f"Performance of {endpoint}", summary, sections, picture=picture)

@@ -292,7 +292,7 @@ class TrainingService:
             progress(0.92, "writing the model card and registering")
             seconds = self._clock.now().timestamp() - float(plan["search_from"])
             result = outcome.make_result(plan, history, winner, scores, seconds)
-            report = model_card.make_card(plan, result, scores, paths["held_out"])
+            report = model_card.make_card(plan, history, result, scores, paths["held_out"])
             registered = self._models.register(
                 job_id=job_id,
                 name=plan["name"],

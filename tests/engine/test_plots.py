@@ -11,28 +11,12 @@ import pytest
 from mcp_server.engine import plots
 
 RNG = np.random.default_rng(7)
-TRUTH = RNG.integers(0, 2, 2000)
-SCORE = np.clip(TRUTH * 0.3 + RNG.uniform(0, 0.7, 2000), 0, 1)
 NAMES = ["$\\frac{1} & $x^", "_中文 \u202e😀", "x" * 300]
 
 Draw = Callable[[str], bytes]
 PLOTS: dict[str, Draw] = {
     "histogram": lambda name: plots.histogram(RNG.normal(size=5000), title=name, label=name),
     "bar_chart": lambda name: plots.bar_chart([name, "b"], [1, -2], title=name, errors=[0.1, 0.2], value_label=name),
-    "roc_curve": lambda name: plots.roc_curve(TRUTH, {name: SCORE, "other": 1 - SCORE}, title=name),
-    "calibration_curve": lambda name: plots.calibration_curve(TRUTH, {name: SCORE}, title=name),
-    "series_chart": lambda name: plots.series_chart(
-        [name, "b", "c"],
-        {name: [0.6, np.nan, 0.7], "second": [0.5, 0.5, 0.4]},
-        title=name,
-        value_label=name,
-        intervals={name: ([0.5, np.nan, 0.6], [0.7, np.nan, 0.8])},
-        threshold=0.55,
-    ),
-    "overlay of numbers": lambda name: plots.distribution_overlay(
-        RNG.normal(size=900), RNG.normal(1, 1, 500), title=name, label=name, names=(name, "now")
-    ),
-    "overlay of text": lambda name: plots.distribution_overlay([name, "b", None], ["b", "c", name], title=name),
     "heatmap": lambda name: plots.heatmap(
         [[1, np.nan], [-0.5, 0.2]], [name, "b"], ["a", name], title=name, diverging=True
     ),
@@ -41,11 +25,6 @@ EMPTY: dict[str, Callable[[], bytes]] = {
     "histogram": lambda: plots.histogram([], title="t"),
     "histogram of nothing finite": lambda: plots.histogram([np.nan, np.inf], title="t"),
     "bar_chart": lambda: plots.bar_chart([], [], title="t"),
-    "roc_curve of one class": lambda: plots.roc_curve([1, 1], {"m": [0.1, 0.9]}),
-    "calibration_curve": lambda: plots.calibration_curve([], {"m": []}),
-    "series_chart": lambda: plots.series_chart([], {}, title="t"),
-    "overlay": lambda: plots.distribution_overlay([], [], title="t"),
-    "overlay of missing text": lambda: plots.distribution_overlay([None], [None], title="t"),
     "heatmap": lambda: plots.heatmap([[np.nan]], ["a"], ["b"], title="t"),
 }
 
@@ -68,9 +47,7 @@ def test_plot_without_values_still_draws(plot: str) -> None:
 
 def test_one_constant_value_is_drawn() -> None:
     assert is_small_png(plots.histogram([3.0] * 10, title="t"))
-    assert is_small_png(plots.distribution_overlay([3.0], [3.0], title="t"))
     assert is_small_png(plots.heatmap([[0.0]], ["a"], ["b"], title="t"))
-    assert is_small_png(plots.calibration_curve([0, 1], {"m": [0.6, 0.6]}))
 
 
 def test_large_inputs_stay_below_the_limit() -> None:
@@ -78,14 +55,6 @@ def test_large_inputs_stay_below_the_limit() -> None:
     labels = [f"column {i}" for i in range(60)]
     assert is_small_png(plots.heatmap(noise, labels, labels, title="t"))
     assert is_small_png(plots.bar_chart([str(i) for i in range(500)], np.arange(500), title="t"))
-    assert is_small_png(plots.roc_curve(TRUTH, {f"m{i}": RNG.uniform(size=2000) for i in range(20)}))
-    assert is_small_png(plots.series_chart([str(i) for i in range(5000)], {"m": RNG.uniform(size=5000)}, title="t"))
-
-
-def test_roc_points_by_hand() -> None:  # scores 0.9 (1), 0.5 (1 and 0 tied), 0.1 (0)
-    false, true = plots._roc_points(np.array([True, True, False, False]), np.array([0.9, 0.5, 0.5, 0.1]))
-    assert false.tolist() == [0.0, 0.0, 0.5, 1.0]
-    assert true.tolist() == [0.0, 0.5, 1.0, 1.0]
 
 
 def test_the_same_data_gives_the_same_bytes() -> None:
