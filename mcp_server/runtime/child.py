@@ -150,10 +150,10 @@ class Child:
 
     def end(self) -> int | None:
         """Kill it when it is still there, and return its exit code."""
-        self._connection.close()
         if self._process.is_alive():
             self._process.kill()
         self._process.join()
+        self._connection.close()
         exit_code = self._process.exitcode
         self._process.close()
         return exit_code
@@ -186,9 +186,9 @@ def _serve(connection: "Connection[Any, Any]", threads: int | None, parent: int,
         while connection.poll(idle_s):
             try:
                 function, arguments = json.loads(connection.recv_bytes())
-            except EOFError:
+                connection.send_bytes(json.dumps(_document(function, arguments)).encode())
+            except (EOFError, ConnectionError):  # the one that asked is gone
                 return
-            connection.send_bytes(json.dumps(_document(function, arguments)).encode())
 
 
 def _document(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
