@@ -18,8 +18,8 @@ _DEEPEST = 60  # per cent of the full colour
 _LABEL_LENGTH = 60
 
 
-def chart_html(chart: PageChart) -> Markup:
-    """Return a chart as HTML."""
+def chart_html(chart: PageChart, heading: str = "") -> Markup:
+    """Return a chart as HTML; a title that repeats the `heading` above it is left out."""
     match chart:
         case Histogram():
             return _histogram(chart)
@@ -28,7 +28,7 @@ def chart_html(chart: PageChart) -> Markup:
         case Heatmap():
             return _heatmap(chart)
         case Curves():
-            return curves_html(chart)
+            return curves_html(chart, titled=chart.title != heading)
         case Confusion():
             return _confusion(chart)
         case Pairs():
@@ -149,7 +149,9 @@ def _confusion(chart: Confusion) -> Markup:
             for j, count in enumerate(counts)
         )
         rows.append(Markup('<tr><th scope="row">{}</th>{}</tr>').format(plain_text(name, 18), cells))
-    table = Markup('<table class="heat"><thead><tr><td>true ↓ said →</td>{}</tr></thead><tbody>{}</tbody></table>')
+    table = Markup(
+        '<table class="heat"><thead><tr><td class="keep">true ↓ said →</td>{}</tr></thead><tbody>{}</tbody></table>'
+    )
     return Markup('<figure>{}<div class="table" tabindex="0" role="region" aria-label="{}">{}</div></figure>').format(
         _caption(plain_text(chart.title) if chart.title else "", plain_text(chart.note) if chart.note else ""),
         plain_text(chart.title or "Confusion"),

@@ -34,7 +34,7 @@ def limits_of(chart: Curves) -> Limits | None:
     return x_0, x_1, (0.0 if filled else y_0), y_1
 
 
-def curves_html(chart: Curves) -> Markup:
+def curves_html(chart: Curves, *, titled: bool = True) -> Markup:
     """Return the chart as a figure; its description is in `words`, its lines are named below."""
     limits = limits_of(chart)
     if limits is None:
@@ -75,7 +75,7 @@ def curves_html(chart: Curves) -> Markup:
     ).format(
         " square" if chart.square else "",
         Markup('<figcaption><span class="title">{}</span></figcaption>').format(plain_text(chart.title))
-        if chart.title
+        if chart.title and titled
         else "",
         plain_text(chart.y_label, _LABEL_LENGTH) if chart.y_label else "",
         left,

@@ -276,8 +276,7 @@ def _limits(spec: TrainingSpec, result: TrainingResult, scores: Mapping[str, Any
 def _reproduce(plan: Mapping[str, Any], result: TrainingResult) -> str:
     lineage = plan["lineage"]
     names = ", ".join(f"{name} {number}" for name, number in lineage["libraries"].items())
-    given = {name: value for name, value in plan["recipe"].items() if value not in (None, [], {})}
-    call = json.dumps({"name": plan["name"]} | given, ensure_ascii=False)
+    call = json.dumps(training_call(plan), ensure_ascii=False)
     if len(call) > _CALL_LENGTH or "`" in call:
         told = "Call `train_model` with the recipe that `describe_model` shows."
         told += f"\n\nFeatures: {_names(plan['spec']['features'])}."
@@ -292,6 +291,14 @@ def _reproduce(plan: Mapping[str, Any], result: TrainingResult) -> str:
         f"{told}\n\nSeed {plan['spec']['seed']}, dataset content `{lineage['dataset_hash']}`, nba-mcp "
         f"{lineage['code_version']}, {names}. It took {result.duration_seconds:.1f} s.{cut}"
     )
+
+
+def training_call(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `train_model` that make the same model of the same data again."""
+    recipe = plan["recipe"]
+    given = {name: value for name, value in recipe.items() if value not in (None, [], {})}
+    split = {name: value for name, value in recipe["split"].items() if value is not None}
+    return {"name": plan["name"]} | given | {"split": split}
 
 
 def _names(names: Sequence[str]) -> str:

@@ -25,6 +25,12 @@ from mcp_server.services.training_outcome import series_to_log
 
 _BASELINE = "baseline:"
 _CLASSES_DRAWN = 6
+_SEARCHES = {
+    "none": "the usual parameters, no search",
+    "grid": "all points of a grid",
+    "random": "drawn at random",
+    "bayesian": "Bayesian search",
+}
 _RESIDUALS = ("Predicted and observed", "Residuals", "Distribution of residuals")
 
 
@@ -67,9 +73,9 @@ def search_section(plan: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
     """Return how the model was found: the families, and the score of every trial."""
     rows = [[row.estimator, row.score, row.trials, row.failed, row.pruned, row.cut] for row in result.leaderboard]
     text = (
-        f"{result.trials} trials ({plan['search']['method']} search), each scored by {plan['spec']['cv']} folds inside "
-        f"the training part. The winner's {result.metric} was {result.cv_score:.4f} ± {result.cv_std or 0.0:.4f}; its "
-        f"parameters: `{result.params}`."
+        f"{result.trials} {'trial' if result.trials == 1 else 'trials'} ({_SEARCHES[plan['search']['method']]}), "
+        f"scored by {plan['spec']['cv']} folds inside the training part. The winner's {result.metric} was "
+        f"{result.cv_score:.4f} ± {result.cv_std or 0.0:.4f}."
     )
     table = Table(["estimator", f"best {result.metric}", "trials", "failed", "pruned", "cut"], rows)
     chart = None
