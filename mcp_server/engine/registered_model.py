@@ -18,14 +18,18 @@ from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from mcp_server.engine import leakage
 from mcp_server.engine.calibration import reliability
-from mcp_server.engine.comparison import bootstrap_intervals, paired_bootstrap
+from mcp_server.engine.comparison import bootstrap_intervals
 from mcp_server.engine.metrics import Floats, Task, resolve_metric, score_all
 from mcp_server.engine.model_files import dump_model, load_model
+from mcp_server.engine.paired_tests import compare_outputs
 from mcp_server.engine.pipelines import predict_output
 from mcp_server.engine.preprocessing import MISSING, InputColumn, describe_inputs, encode_target, model_input
 from mcp_server.engine.training import PREDICTION, REFERENCE_ROWS, labelled
 from mcp_server.errors import FailedPreconditionError, InvalidArgumentError, LifecycleError, NotFoundError, shown
+
+_LEAKS_TOLD = 5
 
 
 class RegisteredModel(BaseEstimator):  # type: ignore[misc]
@@ -80,7 +84,7 @@ def wrap(model: Any, frame: pl.DataFrame, target: str) -> tuple[RegisteredModel,
     dates = [column.name for column in inputs if column.kind == "date"]
     if dates:
         raise FailedPreconditionError(
-            f"The model takes the date {shown(dates[0])}; dates are not supported yet in a registered model.",
+            f"The model takes the date {shown(dates[0])}; a registered model takes numbers, words, true and false.",
             hint="Derive numbers from dates before the fit (transform_dataset), or train with train_model.",
         )
     words = [column.name for column in inputs if column.kind == "category"]
@@ -123,6 +127,12 @@ def _features_of(model: Any, frame: pl.DataFrame, target: str) -> list[str]:
         raise NotFoundError("column", target, frame.columns, hint="target names a column of the dataset.")
     if hasattr(model, "feature_names_in_"):
         features = [str(name) for name in model.feature_names_in_]
+        if target in features:
+            raise FailedPreconditionError(
+                f"The model was fitted on {shown(target)}, which is the target: it is told what it has to say.",
+                hint="Fit it again without that column, or name the column that it forecasts as target.",
+                details={"columns": [target]},
+            )
         for name in features:
             if name not in frame.columns:
                 raise NotFoundError(
@@ -143,25 +153,28 @@ def examine_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
     """Load a user's model file, score it on a dataset, and write it as one of ours.
 
     Args:
-        arguments: `model_path`, `dataset_path`, `target`, `seed`, and where to write: `wrapped_path` (skops) and
-            `reference_path` (Parquet).
+        arguments: `model_path`, `dataset_path`, `target`, `seed`, and where to write: `wrapped_path` (skops),
+            `reference_path` and `scored_path` (Parquet: the truth, and what the model says, of every row).
 
     Returns:
-        `task`, `estimator`, `inputs`, `classes`, `metric` and the scores.
+        `sha256` of the file, `task`, `estimator`, `inputs`, `classes`, `metric`, the scores, and `leaks` in words.
     """
     data = Path(arguments["model_path"]).read_bytes()
-    model = load_model(data, hashlib.sha256(data).hexdigest())
+    sha256 = hashlib.sha256(data).hexdigest()
+    model = load_model(data, sha256)
     frame, target, seed = pl.read_parquet(arguments["dataset_path"]), arguments["target"], arguments["seed"]
     wrapped, inputs, task = wrap(model, frame, target)
     rows = labelled(frame, target)
     if rows.is_empty():
         raise InvalidArgumentError(f"Column {shown(target)} has no value in any row: nothing to score the model on.")
-    truth, classes = encode_target(rows[target], task, wrapped.labels or None)
+    truth, classes = _truth_of(rows[target], task, wrapped.labels)
     matrix = model_input(rows, inputs)
     output = _first_output(wrapped, matrix, len(classes))
     Path(arguments["wrapped_path"]).write_bytes(dump_model(wrapped))
     _reference(rows, inputs, target, output, classes, seed).write_parquet(arguments["reference_path"])
+    _scored(truth, output).write_parquet(arguments["scored_path"])
     return {
+        "sha256": sha256,
         "task": task,
         "estimator": _name_of(model),
         "inputs": [asdict(column) for column in inputs],
@@ -169,7 +182,18 @@ def examine_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
         "rows": len(truth),
         "rows_unlabelled": frame.height - len(truth),
         **_scores(task, truth, output, classes, seed),
+        "leaks": _leaks(rows, truth, task, [column.name for column in inputs], target, len(classes), seed),
     }
+
+
+def _truth_of(column: pl.Series, task: Task, labels: list[Any]) -> tuple[Any, list[Any]]:
+    truth, classes = encode_target(column, task, labels or None)
+    if not np.isfinite(truth).all():
+        raise InvalidArgumentError(
+            f"Column {shown(column.name)} ({column.dtype}) is not all finite numbers, which a {task} model forecasts.",
+            hint="Name the column that the model was fitted to forecast as target.",
+        )
+    return truth, classes
 
 
 def _first_output(wrapped: RegisteredModel, matrix: pd.DataFrame, n_classes: int) -> Floats:
@@ -197,7 +221,7 @@ def _scores(task: Task, truth: Any, output: Floats, classes: Sequence[Any], seed
         name, simple = "majority", np.tile(shares, (len(truth), 1))
     else:
         name, simple = "mean", np.full(len(truth), float(np.mean(truth)))
-    comparison = paired_bootstrap(metric, truth, output, simple, seed)
+    tested = compare_outputs(metric, truth, output, simple, seed)
     return {
         "metric": metric.name,
         "higher_is_better": metric.higher_is_better,
@@ -205,9 +229,29 @@ def _scores(task: Task, truth: Any, output: Floats, classes: Sequence[Any], seed
         "intervals": bootstrap_intervals(task, truth, output, seed),
         "baseline": name,
         "baseline_metrics": score_all(task, truth, simple),
-        "comparison": None if comparison is None else asdict(comparison),
+        "comparison": None if tested is None else asdict(tested.found) | {"test": tested.test},
         "calibration": asdict(reliability(truth, output)) if classes else None,
     }
+
+
+def _leaks(
+    rows: pl.DataFrame, truth: Any, task: Task, features: list[str], target: str, n_classes: int, seed: int
+) -> list[str]:
+    """Return, in words, what a training on these columns would have stopped at or warned of."""
+    sample = leakage.draw(rows, truth, task, n_classes, seed)
+    found = leakage.find_leaks(sample, features, target, [])
+    order = {"blocking": 0, "warning": 1}
+    told = sorted((part for part in found if part.severity in order), key=lambda part: order[part.severity])
+    return [
+        f"{'A training would have stopped here: ' if part.severity == 'blocking' else ''}{part.message}"
+        for part in told[:_LEAKS_TOLD]
+    ]
+
+
+def _scored(truth: Any, output: Floats) -> pl.DataFrame:
+    """Return the truth and the outputs as a training keeps those of its held-out rows."""
+    said = {"model:value": output} if output.ndim == 1 else {f"model:{k}": output[:, k] for k in range(output.shape[1])}
+    return pl.DataFrame({"truth": truth, **said})
 
 
 def _reference(

@@ -70,11 +70,11 @@ RESULT: dict[str, Any] = {
 class World:
     """A registry service on real stores, and what its tests need around it."""
 
-    def __init__(self, folder: Path, database: Database, mlflow_uri: str) -> None:
+    def __init__(self, folder: Path, database: Database, mlflow_uri: str, limits: LimitSettings | None = None) -> None:
         clock, artifacts = ManualClock(), ArtifactStore(folder / "artifacts")
         self.root = folder / "root"
         self.root.mkdir()
-        self.clock = clock
+        self.clock, self.artifacts = clock, artifacts
         self.served: dict[str, list[str]] = {}
         self.datasets = DatasetStore(database, artifacts, clock)
         self.models = ModelRegistry(
@@ -91,7 +91,7 @@ class World:
             artifacts=artifacts,
             request_keys=RequestKeys(database, clock),
             clock=clock,
-            limits=LimitSettings(),
+            limits=limits or LimitSettings(),
             serving=lambda ref: self.served.get(ref, []),
         )
         self.datasets.write("games", games(), source="a test", lineage={}, caller=ANA)
