@@ -14,14 +14,17 @@ from sklearn.pipeline import Pipeline
 from mcp_server.engine.calibration import reliability
 from mcp_server.engine.dask_backend import cluster_for
 from mcp_server.engine.estimators import COLUMN_PREFIX, Building
-from mcp_server.engine.metrics import Codes, Floats
+from mcp_server.engine.metrics import METRICS, Codes, Floats
+from mcp_server.engine.paired_tests import clusters_of
 from mcp_server.engine.pipelines import Trial, fit_trial, predict_output
 from mcp_server.engine.preprocessing import model_input
 from mcp_server.engine.splits import Rows, folds
+from mcp_server.engine.thresholds import chooses_threshold
 from mcp_server.engine.training import TrainingRows, TrainingSpec
 
 _FEWEST_ROWS = 200
-_FEWEST_OF_A_CLASS = 25
+_FEWEST_OF_A_CLASS = 25  # fewer, and a curve follows the noise
+_LEAST_OF_A_CLASS = 5  # fewer, and a threshold does
 _ISOTONIC_ROWS = 1000  # scikit-learn's own advice: below, it follows the noise
 _PARTS = 5
 _MARGIN = 1.6448536269514722  # one-sided 95 %
@@ -40,6 +43,7 @@ class OutOfFold:
         responses: what a curve is fitted on, shape (n, 1) for two classes and (n, k) for more: the decision function,
             or probabilities where there is none.
         output: probabilities, shape (n, k).
+        clusters: which rows belong together, shape (n,); None where each is its own.
     """
 
     rows: Rows
@@ -47,6 +51,7 @@ class OutOfFold:
     truth: Codes
     responses: Floats
     output: Floats
+    clusters: Codes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +83,16 @@ def out_of_fold(
 ) -> OutOfFold | None:
     """Fit `trial` on the folds of the search, and return what each fit says of the rows that it scored.
 
-    None where a curve would follow the noise (few rows, or few of a class), where a fold lacks a class, or where the
-    forecast is a column or a constant, which are taken at their word.
+    None where there are too few rows of a class for what they would be used for (a curve, or a threshold where the
+    metric needs one), where a fold lacks a class, or where the forecast is a column or a constant, which are taken at
+    their word.
     """
     train = rows.truth[rows.train].astype(np.int64)
     counts = np.bincount(train, minlength=len(spec.classes))
     if trial.estimator.startswith(COLUMN_PREFIX) or trial.estimator in _UNCALIBRATED:
         return None
-    if len(train) < _FEWEST_ROWS or counts.min() < _FEWEST_OF_A_CLASS:
+    by_threshold = chooses_threshold(METRICS[spec.metric], len(spec.classes))
+    if counts.min() < _LEAST_OF_A_CLASS or not (by_threshold or _are_enough(train, len(spec.classes))):
         return None
     inputs = spec.inputs_of(trial.estimator)
     matrix = model_input(rows.frame[rows.train], inputs)
@@ -103,8 +110,18 @@ def out_of_fold(
             outputs.append(predict_output(pipeline, matrix.iloc[held], len(spec.classes)))
     held_rows = np.concatenate(seen)
     return OutOfFold(
-        held_rows, np.concatenate(parts), train[held_rows], np.concatenate(responses), np.concatenate(outputs)
+        held_rows,
+        np.concatenate(parts),
+        train[held_rows],
+        np.concatenate(responses),
+        np.concatenate(outputs),
+        None if column is None else clusters_of(spec.split.kind, column.gather(held_rows)),
     )
+
+
+def _are_enough(truth: Codes, n_classes: int) -> bool:
+    """Return True when a curve fitted on these rows would follow more than noise."""
+    return len(truth) >= _FEWEST_ROWS and int(np.bincount(truth, minlength=n_classes).min()) >= _FEWEST_OF_A_CLASS
 
 
 def _responses(pipeline: Any, matrix: Any) -> Floats:
@@ -116,15 +133,18 @@ def _responses(pipeline: Any, matrix: Any) -> Floats:
     return said[:, 1:] if said.shape[1] == 2 else said
 
 
-def choose_correction(found: OutOfFold) -> Correction:
+def choose_correction(found: OutOfFold) -> Correction | None:
     """Return the correction that helps, judged on rows that no curve was fitted on; `none` where none clearly does.
 
     Each candidate is fitted on all folds but one and scored on that one, in turn. One is taken only if its log loss is
-    lower by more than chance (one-sided 95 % of the paired differences); of two such the better.
+    lower by more than chance (one-sided 95 % of the paired differences, rows of a cluster taken together); of two such
+    the better. None where there are too few rows to say.
 
     Source: Platt (1999) for `sigmoid`; Zadrozny and Elkan, KDD (2002) for `isotonic`; Guo et al., ICML (2017) for
     `temperature`, which serves more than two classes.
     """
+    if not _are_enough(found.truth, found.output.shape[1]):
+        return None
     before = _losses(found.output, found.truth)
     figures = (float(before.mean()), reliability(found.truth, found.output).ece)
     best = Correction("none", figures[0], figures[0], figures[1], figures[1], found.output)
@@ -134,11 +154,20 @@ def choose_correction(found: OutOfFold) -> Correction:
             continue
         after = _losses(output, found.truth)
         gain = before - after
-        error = float(gain.std(ddof=1)) / float(np.sqrt(len(gain)))
-        if float(gain.mean()) > _MARGIN * error and float(after.mean()) < best.log_loss_after:
+        clear = float(gain.mean()) > _MARGIN * _error_of_mean(gain, found.clusters)
+        if clear and float(after.mean()) < best.log_loss_after:
             ece = reliability(found.truth, output).ece
             best = Correction(method, figures[0], float(after.mean()), figures[1], ece, output)
     return best
+
+
+def _error_of_mean(values: Floats, clusters: Codes | None) -> float:
+    """Return the standard error of a mean, rows of a cluster taken together."""
+    off = values - values.mean()
+    if clusters is not None:
+        _, places = np.unique(clusters, return_inverse=True)
+        off = np.bincount(places, weights=off)
+    return float(np.sqrt((off**2).sum() * len(off) / max(1, len(off) - 1))) / len(values)
 
 
 def _candidates(found: OutOfFold) -> list[str]:
@@ -170,9 +199,19 @@ def _fit_curves(method: str, responses: Floats, truth: Codes) -> list[Any]:
     made: list[Any] = []
     for place in range(responses.shape[1]):
         positive = (truth == (1 if responses.shape[1] == 1 else place)).astype(np.float64)
-        curve = IsotonicRegression(out_of_bounds="clip") if method == "isotonic" else _SigmoidCalibration()
-        made.append(curve.fit(responses[:, place], positive))
+        made.append(_curve(method, len(truth)).fit(responses[:, place], positive))
     return made
+
+
+def _curve(method: str, n_rows: int) -> Any:
+    """Return an unfitted curve; none says never or always, which nobody can know from `n_rows` rows.
+
+    Source: of the ends, Laplace's rule of succession.
+    """
+    if method == "sigmoid":
+        return _SigmoidCalibration()
+    least = 1 / (n_rows + 2)
+    return IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
 
 
 def _apply(method: str, curves: Sequence[Any], responses: Floats, n_classes: int) -> Floats:

@@ -1,13 +1,18 @@
 """From which probability on a row is called positive: chosen for the metric asked, on rows no fit had seen."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mcp_server.engine.metrics import DEFAULT_THRESHOLD, METRICS, Codes, Floats, Metric, decided, score
+from mcp_server.engine.metrics import DEFAULT_THRESHOLD, METRICS, Codes, Floats, Metric
 
-_TRIED = 200
+Answers = NDArray[np.bool_]
+
 # Alone these are best where everything, or almost nothing, is called positive: f1 weighs one against the other.
 _CHOSEN_BY = {"recall": "f1", "precision": "f1"}
-_PER_ROW = frozenset({"accuracy"})
+_CELLS = np.array([1, 1, 0, 0])  # true positives, false negatives, false positives, true negatives
+_ANSWERS = np.eye(2)[[1, 0, 1, 0]]
+_RESAMPLES = 200
+_MARGIN = 2.0
 
 
 def chooses_threshold(metric: Metric, n_classes: int) -> bool:
@@ -21,28 +26,53 @@ def chosen_by(metric: Metric) -> Metric:
 
 
 def choose_threshold(metric: Metric, truth: Codes, output: Floats) -> float:
-    """Return the threshold with the best score among the quantiles of what was said; 0.5 where none is better.
+    """Return the threshold with the best score among all that divide the rows differently; 0.5 unless one is better.
 
-    For accuracy, where the best of many is often chance, it must be right on more rows by a standard error.
+    The best of many is often chance, so it must be better than 0.5 by two standard errors, drawn anew from the counts of
+    what each says; unless 0.5 finds nothing at all. Between two neighbouring probabilities it lies in the middle.
 
     Args:
         metric: for which `chooses_threshold` is true.
         truth: class codes, shape (n,).
         output: probabilities out of fold, shape (n, 2).
     """
-    judge = chosen_by(metric)
-    said = output[:, 1]
-    edges = np.unique(np.quantile(said, np.linspace(0, 1, _TRIED + 1)))
-    tried = np.clip((edges[:-1] + edges[1:]) / 2, 1e-9, 1 - 1e-9)
-    plain = score(judge, truth, decided(judge, output, DEFAULT_THRESHOLD)) or 0.0
-    found = np.array([score(judge, truth, decided(judge, output, float(at))) or 0.0 for at in tried])
-    if not len(found) or found.max() <= plain:
+    judge, positive = chosen_by(metric), truth == 1
+    if not len(truth):
         return DEFAULT_THRESHOLD
-    near = np.flatnonzero(found >= found.max() - 1e-12)
-    best = float(tried[near[len(near) // 2]])
-    if judge.name in _PER_ROW:
-        right = [((said >= at).astype(np.int64) == truth).astype(np.float64) for at in (best, DEFAULT_THRESHOLD)]
-        gain = right[0] - right[1]
-        if gain.mean() <= gain.std() / np.sqrt(len(gain)):
-            return DEFAULT_THRESHOLD
-    return best
+    order = np.argsort(-output[:, 1], kind="stable")
+    said = output[order, 1]
+    last = np.flatnonzero(np.append(said[1:] < said[:-1], True))  # the last row above each line
+    hits = np.cumsum(positive[order])[last]
+    counts = _counts(hits, last + 1 - hits, int(positive.sum()), len(truth))
+    scores = np.nan_to_num(judge.function(_CELLS, _ANSWERS, counts), nan=0.0)
+    best = int(np.argmax(scores))
+    below = said[min(last[best] + 1, len(said) - 1)]
+    chosen = float(np.clip((said[last[best]] + below) / 2, 1e-9, 1 - 1e-9))
+    usual = output[:, 1] >= DEFAULT_THRESHOLD
+    if not _is_better(judge, positive, output[:, 1] >= chosen, usual):
+        return DEFAULT_THRESHOLD
+    return chosen
+
+
+def _counts(hits: Codes, alarms: Codes, n_positive: int, n_rows: int) -> Floats:
+    """Return how many rows stand in each of `_CELLS`, shape (b, 4)."""
+    counts = np.stack([hits, n_positive - hits, alarms, n_rows - n_positive - alarms], axis=1)
+    return np.asarray(counts, dtype=np.float64)
+
+
+def _is_better(judge: Metric, positive: Answers, here: Answers, usual: Answers) -> bool:
+    """Return True when the answers `here` score better than the `usual` ones by more than two standard errors.
+
+    A bootstrap of rows only counts how many stand in each of eight cells, so those counts are drawn.
+    """
+    cells = np.bincount(4 * positive.astype(np.int64) + 2 * here + usual, minlength=8).astype(np.float64)
+    drawn = np.random.default_rng(0).multinomial(int(cells.sum()), cells / cells.sum(), size=_RESAMPLES)
+    weights = np.vstack([cells, drawn]).astype(np.float64)
+    truth = np.arange(8) // 4
+    mine, other = (
+        np.nan_to_num(judge.function(truth, np.eye(2)[(np.arange(8) // bit) % 2], weights), nan=0.0) for bit in (2, 1)
+    )
+    gain = mine - other
+    if other[0] <= 0 < mine[0]:
+        return True
+    return bool(gain[0] > _MARGIN * gain[1:].std(ddof=1))
