@@ -121,7 +121,7 @@ def test_a_card_says_what_the_data_was_and_how_it_was_divided(cards: Cards) -> N
     assert f"| 1 | {won} | {won / train.height * 100:.1f} % | {test['won'].sum()} |" in text
     assert f"| 0 | {lost} |" in text
     gaps = train["rest"].null_count() / train.height * 100
-    assert f"| rest | numeric | Int64 | {gaps:.1f} % | {train['rest'].min()} to {train['rest'].max()} |" in text
+    assert f"| rest | numeric | Int64 | {gaps:.1f} % | {train['rest'].min()!r} to {train['rest'].max()!r} |" in text
     assert "| venue | category | String | 0.0 % |" in text
 
 
