@@ -14,7 +14,7 @@ from mcp_server.engine.plain_text import plain_text
 N_COLOURS = 7
 _WIDTH, _HEIGHT = 1000, 600
 _TICKS = 4
-_NAMES = 3
+_NAMES = 2
 _LABEL_LENGTH = 60
 
 Limits = tuple[float, float, float, float]
@@ -71,7 +71,7 @@ def curves_html(chart: Curves, *, titled: bool = True) -> Markup:
     return Markup(
         '<figure class="plot{}">{}<p class="axis-name">{}</p>'
         '<div class="area"><div class="ys" aria-hidden="true">{}</div>{}'
-        '<div class="xs" aria-hidden="true">{}</div></div><p class="axis-name below">{}</p>{}{}</figure>'
+        '<div class="xs{}" aria-hidden="true">{}</div></div><p class="axis-name below">{}</p>{}{}</figure>'
     ).format(
         " square" if chart.square else "",
         Markup('<figcaption><span class="title">{}</span></figcaption>').format(plain_text(chart.title))
@@ -80,6 +80,7 @@ def curves_html(chart: Curves, *, titled: bool = True) -> Markup:
         plain_text(chart.y_label, _LABEL_LENGTH) if chart.y_label else "",
         left,
         svg,
+        " named" if chart.x_names else "",
         below,
         plain_text(chart.x_label, _LABEL_LENGTH) if chart.x_label else "",
         Markup('<ul class="legend">{}</ul>').format(legend) if legend else "",
