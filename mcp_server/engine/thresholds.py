@@ -11,6 +11,7 @@ Answers = NDArray[np.bool_]
 _CHOSEN_BY = {"recall": "f1", "precision": "f1"}
 _CELLS = np.array([1, 1, 0, 0])  # true positives, false negatives, false positives, true negatives
 _ANSWERS = np.eye(2)[[1, 0, 1, 0]]
+_PER_ROW = frozenset({"accuracy"})
 _RESAMPLES = 200
 _MARGIN = 2.0
 
@@ -28,8 +29,11 @@ def chosen_by(metric: Metric) -> Metric:
 def choose_threshold(metric: Metric, truth: Codes, output: Floats) -> float:
     """Return the threshold with the best score among all that divide the rows differently; 0.5 unless one is better.
 
-    The best of many is often chance, so it must be better than 0.5 by two standard errors, drawn anew from the counts of
-    what each says; unless 0.5 finds nothing at all. Between two neighbouring probabilities it lies in the middle.
+    For accuracy, which of true probabilities is best at 0.5, the best of many is often chance: there it must be better
+    by two standard errors, drawn anew from the counts of what each says. Between two neighbouring probabilities it lies
+    in the middle.
+
+    Source: Lipton, Elkan and Naryanaswamy, ECML (2014): for f1 the best threshold lies below one half.
 
     Args:
         metric: for which `chooses_threshold` is true.
@@ -49,7 +53,7 @@ def choose_threshold(metric: Metric, truth: Codes, output: Floats) -> float:
     below = said[min(last[best] + 1, len(said) - 1)]
     chosen = float(np.clip((said[last[best]] + below) / 2, 1e-9, 1 - 1e-9))
     usual = output[:, 1] >= DEFAULT_THRESHOLD
-    if not _is_better(judge, positive, output[:, 1] >= chosen, usual):
+    if not _is_better(judge, positive, output[:, 1] >= chosen, usual, _MARGIN if judge.name in _PER_ROW else 0.0):
         return DEFAULT_THRESHOLD
     return chosen
 
@@ -60,8 +64,8 @@ def _counts(hits: Codes, alarms: Codes, n_positive: int, n_rows: int) -> Floats:
     return np.asarray(counts, dtype=np.float64)
 
 
-def _is_better(judge: Metric, positive: Answers, here: Answers, usual: Answers) -> bool:
-    """Return True when the answers `here` score better than the `usual` ones by more than two standard errors.
+def _is_better(judge: Metric, positive: Answers, here: Answers, usual: Answers, margin: float) -> bool:
+    """Return True when the answers `here` score better than the `usual` ones by more than `margin` standard errors.
 
     A bootstrap of rows only counts how many stand in each of eight cells, so those counts are drawn.
     """
@@ -73,6 +77,4 @@ def _is_better(judge: Metric, positive: Answers, here: Answers, usual: Answers) 
         np.nan_to_num(judge.function(truth, np.eye(2)[(np.arange(8) // bit) % 2], weights), nan=0.0) for bit in (2, 1)
     )
     gain = mine - other
-    if other[0] <= 0 < mine[0]:
-        return True
-    return bool(gain[0] > _MARGIN * gain[1:].std(ddof=1))
+    return bool(gain[0] > margin * gain[1:].std(ddof=1))
