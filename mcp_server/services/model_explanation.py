@@ -13,8 +13,8 @@ from mcp_server.engine import explanation
 from mcp_server.engine.final_fit import feature_of, importances
 from mcp_server.engine.local_surrogate import explain_locally
 from mcp_server.engine.metrics import Floats, labels
+from mcp_server.engine.model_charts import importance_chart
 from mcp_server.engine.pipelines import predict_output
-from mcp_server.engine.plots import bar_chart
 from mcp_server.engine.preprocessing import InputColumn, encode_target, model_input, unknown_column
 from mcp_server.engine.reports import Report, Section, Table
 from mcp_server.engine.sampled_explanation import rows_frame, sampled_shapley, typed_rows
@@ -226,13 +226,13 @@ def _local(asked: _Asked) -> ExplanationResult:
 def _explanation_report(result: ExplanationResult) -> Report:
     names = [part.feature for part in result.importances]
     values = [part.value for part in result.importances]
-    chart = bar_chart(names, values, title="What the model looks at", value_label=result.unit)
-    sections = [Section("Importance", image_png=chart)]
+    chart = importance_chart(names, values, result.unit)
+    sections = [Section("Importance", chart=chart)]
     for row in result.explanations:
         table = Table(["feature", "value", "adds"], [[c.feature, c.value, c.contribution] for c in row.contributions])
         text = f"Base {row.base_value:.4g}, others {row.others:.4g}, together {row.output:.4g} ({result.rows_unit})."
         sections.append(Section(f"Row {row.row}: {row.prediction}", text, table))
-    return Report(f"What {result.model} looks at", result.summary, sections)
+    return Report(f"What {result.model} looks at", result.summary, sections, picture=chart)
 
 
 def _chosen_rows(
