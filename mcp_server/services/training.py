@@ -43,7 +43,7 @@ _TRIAL = "mcp_server.engine.training:run_trial_in_child"
 _IDLE_S = 20.0  # a child that fits waits so long for the next trial, with its data
 _FINISH = "mcp_server.engine.final_fit:finish_in_child"
 
-SuiteCheck = Callable[[str, str], tuple[bool, str]]
+SuiteCheck = Callable[[str, str], tuple[bool, str, str]]
 
 
 class TrainingService:
@@ -69,7 +69,8 @@ class TrainingService:
         """Hold the parts.
 
         Args:
-            check_suite: validates a dataset against a suite; gives whether it passed, and a sentence.
+            check_suite: validates a dataset against a suite; gives whether it passed, a sentence, and the
+                suite's version as `name@1`.
             dask: the cluster that large fits go to, where its scheduler is set.
         """
         self._datasets = datasets
@@ -128,10 +129,10 @@ class TrainingService:
         latest = self._models.latest(request.name)
         planning.refuse_other_task(request.name, None if latest is None else latest.task, spec.task)
         search = planning.make_search(request, spec, estimators)
-        self._require_suite(version.ref, request.suite)
+        suite = self._require_suite(version.ref, request.suite)
         findings, _ = planning.find(spec, rows, request.allow_features)
         planning.refuse_blocking(findings)
-        recipe = planning.make_recipe(request, spec, search, version, request.suite)
+        recipe = planning.make_recipe(request, spec, search, version, suite)
         plan: dict[str, Any] = {
             "job_id": job_id,
             "name": request.name,
@@ -139,7 +140,7 @@ class TrainingService:
             "spec": spec.to_document(),
             "search": search.to_document(),
             "recipe": recipe.model_dump(mode="json"),
-            "lineage": planning.make_lineage(version, request.suite, request.seed).model_dump(mode="json"),
+            "lineage": planning.make_lineage(version, suite, request.seed, search.families).model_dump(mode="json"),
             "warnings": planning.warnings_of(findings, [*notes, *planning.search_notes(request, search)]),
             "rows_unlabelled": n_unlabelled,
             "n_trials": search.trials,
@@ -151,15 +152,17 @@ class TrainingService:
         warnings = [*plan["warnings"], *notes]
         return plan | {"found_before": found, "warnings": warnings, "search_from": self._clock.now().timestamp()}
 
-    def _require_suite(self, dataset: str, suite: str | None) -> None:
+    def _require_suite(self, dataset: str, suite: str | None) -> str | None:
+        """Return the version of the suite that the dataset meets."""
         if suite is None:
-            return
-        passed, sentence = self._check_suite(dataset, suite)
+            return None
+        passed, sentence, checked = self._check_suite(dataset, suite)
         if not passed:
             raise FailedPreconditionError(
                 f"{dataset} does not pass suite {suite}, so nothing was trained: {sentence}",
                 hint="See validate_dataset for the failures and clean_dataset for repairs.",
             )
+        return checked
 
     def ask_trials(
         self, plan: Mapping[str, Any], round_index: int, history: Sequence[Mapping[str, Any]]

@@ -1,6 +1,7 @@
 """The plan of a training: everything is checked and settled before the first fit."""
 
 import math
+import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import version as library_version
 from typing import Any
@@ -10,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcp_server import __version__
 from mcp_server.engine import leakage, readiness
+from mcp_server.engine.boosting import import_booster
 from mcp_server.engine.estimators import (
     COLUMN_PREFIX,
+    OPTIONAL_PACKAGES,
     resolve_class_weight,
     resolve_estimators,
 )
@@ -32,7 +35,7 @@ from mcp_server.errors import (
 from mcp_server.results.training import Lineage, SplitRecipe, TrainingRecipe
 from mcp_server.stores.datasets import DatasetVersion
 
-LIBRARIES = ("scikit-learn", "numpy", "pandas", "polars", "optuna", "skops")
+LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "polars", "optuna", "skops")
 _MAX_FOLDS = 20
 _SHOWN_WARNINGS = 20
 _USUAL_TRIALS = 20
@@ -274,8 +277,9 @@ def make_recipe(
     )
 
 
-def make_lineage(version: DatasetVersion, suite: str | None, seed: int) -> Lineage:
-    """Return where a model comes from: data, suite, code and libraries."""
+def make_lineage(version: DatasetVersion, suite: str | None, seed: int, families: Sequence[str] = ()) -> Lineage:
+    """Return where a model comes from: data, suite, seed, code, Python, and libraries with those of `families`."""
+    boosters = {name: str(import_booster(name).__version__) for name in families if name in OPTIONAL_PACKAGES}
     return Lineage(
         dataset=version.name,
         dataset_version=version.version,
@@ -283,7 +287,9 @@ def make_lineage(version: DatasetVersion, suite: str | None, seed: int) -> Linea
         suite=suite,
         code_version=__version__,
         seed=seed,
-        libraries={name: library_version(name) for name in LIBRARIES},
+        libraries={"python": platform.python_version()}
+        | {name: library_version(name) for name in LIBRARIES}
+        | boosters,
     )
 
 

@@ -204,10 +204,10 @@ class ValidationService:
         types = {str(each["type"]) for each in self._suites.resolve(suite).document["expectations"]}
         return types - set(NATIVE)
 
-    def passes(self, dataset: str, suite: str) -> tuple[bool, str]:
-        """Return whether a dataset meets a suite, and a sentence on it; what training asks before a fit."""
+    def passes(self, dataset: str, suite: str) -> tuple[bool, str, str]:
+        """Return whether a dataset meets a suite, a sentence on it, and the suite's version; training asks it first."""
         result = self.validate_dataset(dataset=dataset, suite=suite)
-        return result.success, result.summary
+        return result.success, result.summary, result.suite
 
     def check_integrity(
         self,

@@ -194,7 +194,7 @@ def test_a_suite_must_pass_before_the_fit(stand: Stand) -> None:
     stand.suites = {"strict": False, "kind": True}
     with pytest.raises(FailedPreconditionError, match="strict"):
         stand.plan(suite="strict")
-    assert stand.plan(suite="kind")["recipe"]["suite"] == "kind"
+    assert stand.plan(suite="kind")["recipe"]["suite"] == "kind@1"
 
 
 def test_more_values_than_the_limit_are_refused_with_advice(stand: Stand) -> None:

@@ -1,11 +1,14 @@
 """What a version's record promises: its recipe, trained again on the same data, gives the same model to the byte."""
 
+import platform
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
 
+import mcp_server
 from mcp_server.engine.predictions import Signature
 from mcp_server.engine.scoring import build_scorer
 from mcp_server.results.training import ModelDescription
@@ -153,3 +156,26 @@ def test_other_data_under_the_same_name_gives_another_model_and_its_recipe_says_
     again = stand.train(name="third", **old.recipe.model_dump(mode="json"))
     assert again.test_metrics == first.test_metrics
     assert described(stand, tmp_path, "third").sha256 == old.sha256 != new.sha256
+
+
+def test_a_description_says_where_the_model_comes_from(stand: Stand, tmp_path: Path) -> None:
+    stand.suites = {"sound": True}
+    stand.train(name="first", suite="sound", seed=5)
+    lineage = described(stand, tmp_path, "first").lineage
+    games_now = stand.datasets.resolve("games")
+    assert (lineage.dataset, lineage.dataset_version, lineage.dataset_hash) == ("games", 1, games_now.content_hash)
+    assert (lineage.suite, lineage.seed, lineage.code_version) == ("sound@1", 5, mcp_server.__version__)
+    assert lineage.file_sha256 is None
+    used = {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "python": platform.python_version()}
+    assert used.items() <= lineage.libraries.items()
+    assert {"pandas", "polars", "optuna", "skops", "scipy"} <= lineage.libraries.keys()
+    assert "lightgbm" not in lineage.libraries
+
+
+@slow
+def test_the_version_of_a_booster_is_in_the_lineage_of_its_models(stand: Stand, tmp_path: Path) -> None:
+    need_booster("lightgbm")
+    import lightgbm
+
+    stand.train(name="first", estimators=["lightgbm"])
+    assert described(stand, tmp_path, "first").lineage.libraries["lightgbm"] == lightgbm.__version__

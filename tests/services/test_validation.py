@@ -155,7 +155,11 @@ def test_failures_come_first_the_worst_severity_before_the_others(parts: Parts):
 def test_training_asks_with_two_references_and_gets_a_verdict_with_a_sentence(parts: Parts):
     parts.save(NOT_NULL)
 
-    assert parts.service.passes("games", "suite") == (True, "games@1 meets all 1 expectations of suite@1 on 60 rows.")
+    assert parts.service.passes("games", "suite") == (
+        True,
+        "games@1 meets all 1 expectations of suite@1 on 60 rows.",
+        "suite@1",
+    )
 
 
 def test_the_report_holds_the_failures_and_a_plot(parts: Parts):

@@ -78,8 +78,12 @@ class Stand:
             studies=self.studies,
             clock=clock or self.clock,
             limits=limits,
-            check_suite=lambda dataset, suite: (self.suites[suite], f"{dataset} against {suite}"),
+            check_suite=self.check_suite,
         )
+
+    def check_suite(self, dataset: str, suite: str) -> tuple[bool, str, str]:
+        name = suite.partition("@")[0]
+        return self.suites[name], f"{dataset} against {suite}", f"{name}@1"
 
     def write(self, name: str, frame: pl.DataFrame) -> None:
         self.datasets.write(name, frame, source="test", lineage={}, caller=CALLER)
