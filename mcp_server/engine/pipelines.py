@@ -42,7 +42,7 @@ class Trial:
 def fit_trial(
     trial: Trial, inputs: Sequence[InputColumn], matrix: pd.DataFrame, truth: Truth, building: Building
 ) -> tuple[Pipeline, list[str]]:
-    """Fit what `trial` describes; returns the pipeline and what the fit had to say (did not converge).
+    """Fit what `trial` describes; returns the pipeline and what the fit had to say (did not converge, did not weigh).
 
     Args:
         trial: estimator, parameters, and the members of an ensemble.
@@ -59,7 +59,17 @@ def fit_trial(
         warnings.simplefilter("always", ConvergenceWarning)
         pipeline.fit(matrix, truth)
     slow = any(issubclass(warning.category, ConvergenceWarning) for warning in heard)
-    return pipeline, [f"{trial.estimator} did not converge in its iterations."] if slow else []
+    said = [f"{trial.estimator} did not converge in its iterations."] if slow else []
+    return pipeline, said + _unweighed(trial, building)
+
+
+def _unweighed(trial: Trial, building: Building) -> list[str]:
+    """Return a sentence where class weights were asked for and a part of `trial` cannot use them."""
+    families = [str(member["estimator"]) for member in trial.members] or [trial.estimator]
+    deaf = sorted({name for name in families if not FAMILIES[name].weighs_classes})
+    if building.class_weight is None or not deaf:
+        return []
+    return [f"{' and '.join(deaf)} cannot weigh classes: class_weight={building.class_weight} was not used there."]
 
 
 def build(

@@ -57,7 +57,9 @@ def target_of(frame: pl.DataFrame, task: Task) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize(("task", "name"), CASES)
-def test_every_estimator_takes_mixed_columns_and_predicts_the_same_after_saving(task: Task, name: str) -> None:
+def test_every_estimator_takes_mixed_columns_and_predicts_the_same_after_saving_also_what_it_never_saw(
+    task: Task, name: str
+) -> None:
     need_booster(name)
     frame = mixed_columns()
     inputs = describe_inputs(frame, frame.columns)
@@ -71,6 +73,36 @@ def test_every_estimator_takes_mixed_columns_and_predicts_the_same_after_saving(
     data = dump_model(pipeline)
     loaded = load_model(data, hashlib.sha256(data).hexdigest())
     np.testing.assert_array_equal(predict_output(loaded, matrix, n_classes), output)
+    strange = frame.with_columns(word=pl.lit("never seen"), number=pl.lit(None, pl.Float64), day=pl.lit(None, pl.Date))
+    unseen = predict_output(pipeline, model_input(strange, inputs), n_classes)
+    assert np.isfinite(unseen).all()
+    np.testing.assert_array_equal(predict_output(loaded, model_input(strange, inputs), n_classes), unseen)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, family in FAMILIES.items() if "binary" in family.tasks))
+def test_balanced_classes_raise_what_a_rare_class_is_given_or_the_fit_says_that_it_cannot(name: str) -> None:
+    need_booster(name)
+    rng = np.random.default_rng(0)
+    number = rng.normal(size=600)
+    truth = (number + rng.normal(size=600) > 2.2).astype(np.int64)  # one in seventeen
+    frame = pl.DataFrame({"number": number})
+    inputs = describe_inputs(frame, ["number"])
+    matrix = model_input(frame, inputs)
+    defaults = {part.name: part.default for part in FAMILIES[name].space}
+    mean, notes = {}, {}
+    for weight in (None, "balanced"):
+        building = Building("binary", 0, 600, weight, 1)
+        pipeline, notes[weight] = fit_trial(Trial(0, name, defaults), inputs, matrix, truth, building)
+        mean[weight] = predict_output(pipeline, matrix, 2)[:, 1].mean()
+    said = [note for note in notes["balanced"] if "cannot weigh classes" in note]
+    assert not any("cannot weigh" in note for note in notes[None])
+    if FAMILIES[name].weighs_classes:
+        assert not said
+    else:
+        assert said == [f"{name} cannot weigh classes: class_weight=balanced was not used there."]
+        assert mean["balanced"] == mean[None]
+    if FAMILIES[name].weighs_classes and name != "svm":  # its probabilities are fitted again on the shares there are
+        assert mean["balanced"] > 2 * mean[None]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -86,18 +118,6 @@ def test_ensembles_of_other_estimators_can_be_saved(task: Task, name: str) -> No
     loaded = load_model(data, hashlib.sha256(data).hexdigest())
     expected = predict_output(pipeline, matrix, n_classes)
     np.testing.assert_array_equal(predict_output(loaded, matrix, n_classes), expected)
-
-
-def test_words_not_seen_in_training_do_not_fail_at_prediction() -> None:
-    frame = mixed_columns()
-    inputs = describe_inputs(frame, frame.columns)
-    truth = target_of(frame, "binary")
-    new = frame.with_columns(word=pl.lit("never seen"))
-    for name in ("logistic_regression", "hist_gradient_boosting"):
-        pipeline, _ = fit_trial(
-            Trial(0, name, {}), inputs, model_input(frame, inputs), truth, Building("binary", 0, N_ROWS)
-        )
-        assert np.isfinite(predict_output(pipeline, model_input(new, inputs), 2)).all()
 
 
 def test_a_class_that_a_fold_lacks_gets_probability_zero() -> None:
