@@ -199,16 +199,21 @@ def _that_fit(items: list[ModelSummary]) -> list[ModelSummary]:
 
 
 def _shortened(description: ModelDescription) -> ModelDescription:
-    """Return the description with as many features in full as a result has room for."""
+    """Return the description with as many features in full as a result has room for; the recipe's names go last."""
     count = len(description.features)
-    for kept, words in ((count, None), (count, 3), (100, 0), (40, 0), (15, 0)):
-        shorter = _with_features(description, kept, words)
+    for kept, words, of_recipe in (
+        (count, None, count),
+        (count, 3, count),
+        *((few, 0, count) for few in (100, 40, 15)),
+        *((few, 0, few) for few in (100, 40, 15)),
+    ):
+        shorter = _with_features(description, kept, words, of_recipe)
         if len(shorter.model_dump_json()) <= _ROOM:
             break
     return shorter
 
 
-def _with_features(description: ModelDescription, kept: int, words: int | None) -> ModelDescription:
+def _with_features(description: ModelDescription, kept: int, words: int | None, of_recipe: int) -> ModelDescription:
     count, recipe = len(description.features), description.recipe
     if kept >= count and words is None:
         return description
@@ -219,12 +224,14 @@ def _with_features(description: ModelDescription, kept: int, words: int | None) 
     changes: dict[str, Any] = {
         "signature": description.signature.model_copy(update={"inputs": inputs}),
         "features": description.features[:kept],
-        "recipe": recipe and recipe.model_copy(update={"features": recipe.features[:kept]}),
     }
+    notes = []
     if kept < count:
-        note = f"Only {kept} of the {count} features are listed here; predict names those that a row lacks."
-        changes["warnings"] = [*description.warnings, note]
-    return description.model_copy(update=changes)
+        notes.append(f"Only {kept} of the {count} features are listed here; predict names those that a row lacks.")
+    if recipe is not None and of_recipe < len(recipe.features):
+        changes["recipe"] = recipe.model_copy(update={"features": recipe.features[:of_recipe]})
+        notes.append(f"So are the recipe's: as it stands here it trains on {of_recipe} features only.")
+    return description.model_copy(update=changes | {"warnings": [*description.warnings, *notes]})
 
 
 def _promotion_sentence(ref: str, stage: Stage, previous: str | None, changed: bool) -> str:

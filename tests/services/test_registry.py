@@ -335,10 +335,28 @@ def test_a_registered_model_bears_gaps_and_unseen_words_and_keeps_reference_rows
     assert reference.select(pl.col("probability_True").is_between(0, 1).all()).item()
 
 
-def test_a_model_of_many_features_is_described_within_the_size_of_a_result(world: World) -> None:
+RECIPE: dict[str, Any] = {
+    "dataset": "games@1",
+    "target": "won",
+    "task": "binary",
+    "estimators": ["ridge"],
+    "search": "none",
+    "trials": 1,
+    "metric": "log_loss",
+    "split": {},
+    "cv": 5,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "whole"), [("f{}", 400, True), ("a_rather_long_name_of_a_feature_{}", 400, False)]
+)
+def test_a_model_of_many_features_is_described_within_the_size_of_a_result(
+    world: World, name: str, count: int, whole: bool
+) -> None:
     world.add(1)
     version = world.models.resolve("winner")
-    names = [f"a_rather_long_name_of_a_feature_{number}" for number in range(400)]
+    names = [name.format(number) for number in range(count)]
     inputs = [{"name": name, "kind": "category", "dtype": "String", "nullable": True} for name in names]
     for column in inputs:
         column["categories"] = [f"word {number}" for number in range(20)]
@@ -346,7 +364,7 @@ def test_a_model_of_many_features_is_described_within_the_size_of_a_result(world
         job_id="wide",
         name="wide",
         task="binary",
-        recipe=None,
+        recipe=RECIPE | {"features": names},
         training_result=dict(version.result) | {"features": names},
         signature={"inputs": inputs, "target": "won", "task": "binary", "classes": [0, 1]},
         model_bytes=b"wide",
@@ -359,5 +377,8 @@ def test_a_model_of_many_features_is_described_within_the_size_of_a_result(world
     )
     described = world.service.describe_model(model="wide")
     assert len(described.model_dump_json()) < 16_000
-    assert "of the 400 features" in described.warnings[-1]
+    assert any("of the 400 features" in warning for warning in described.warnings)
+    assert described.recipe is not None
+    assert (described.recipe.features == names) is whole
+    assert any("recipe" in warning for warning in described.warnings) is not whole
     assert described.features == names[: len(described.features)]
