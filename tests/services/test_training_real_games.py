@@ -45,3 +45,31 @@ def test_a_search_over_three_families_reaches_the_figures_and_says_that_elo_is_a
     always_home = next(part for part in result.baselines if part.baseline == "majority")
     assert always_home.comparison.verdict == "better"
     assert len(result.model_dump_json()) < 16_000
+
+
+@pytest.mark.slow
+def test_rolling_form_beside_elo_is_not_distinguishable_from_elo_alone(
+    shared_data: Path, tmp_path: Path, sqlite_database: Database, artifacts: ArtifactStore, clock: ManualClock
+) -> None:
+    raw = pl.read_csv(shared_data / "data" / "nba_games_1947_2015.csv", infer_schema_length=None)
+    games, _ = apply_recipe("nba_game_features", raw)
+    stand = Stand(tmp_path, sqlite_database, artifacts, clock)
+    stand.write("features", games)
+    form = [name for name in games.columns if name.endswith("_10")]
+    assert len(form) == 8
+    for name, features in (("elo", ["elo_diff"]), ("elo-and-form", ["elo_diff", *form])):
+        stand.service.train_model(
+            caller=CALLER,
+            progress=NoProgress(),
+            name=name,
+            dataset="features",
+            target="home_win",
+            features=features,
+            estimators=["logistic_regression"],
+            search="none",
+            split=BY_SEASON,
+        )
+    found = stand.service.compare_models(progress=NoProgress(), models=["elo-and-form", "elo"], dataset="features")
+    assert {part.metric for part in found.differences} == {"log_loss", "accuracy"}
+    assert {part.verdict for part in found.differences} == {"not_distinguishable"}
+    assert "not distinguishable from" in found.summary
