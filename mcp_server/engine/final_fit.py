@@ -1,5 +1,7 @@
 """The last fit of a training: the winner, refitted, saved, and scored once on the held-out part."""
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +37,7 @@ from mcp_server.engine.thresholds import choose_threshold, chooses_threshold, ch
 from mcp_server.engine.training import PREDICTION, REFERENCE_ROWS, TrainingRows, TrainingSpec, read_rows
 from mcp_server.engine.training_facts import training_facts
 
+_IMPATIENT = "Fits take too long to repeat on each fold: probabilities are as they are, and the threshold is 0.5."
 _IMPORTANCE_ROWS = 2000
 _IMPORTANCE_REPEATS = 3
 
@@ -163,7 +166,8 @@ def finish_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         arguments: `path` of the Parquet file, `spec`, `trial`, and where to write: `model_path` (skops),
-            `reference_path` and `held_out_path` (Parquet).
+            `reference_path` and `held_out_path` (Parquet). `patience_s`: how long fits for a correction and a
+            threshold may take, so that the model itself is never lost to the time limit.
 
     Returns:
         Metrics, intervals, baselines, calibration, correction, threshold, importances and notes.
@@ -175,9 +179,14 @@ def finish_in_child(arguments: dict[str, Any]) -> dict[str, Any]:
     matrix, truth = model_input(rows.frame[rows.train], inputs), rows.truth[rows.train]
     building = Building(spec.task, spec.seed, len(truth), spec.class_weight, matrix.shape[1])
     with cluster_for(arguments.get("cluster"), len(truth), matrix.shape[1]):
+        started = time.perf_counter()
         pipeline, notes = fit_trial(trial, inputs, matrix, truth, building)
+        again_s = spec.cv * (time.perf_counter() - started)
     metric, cluster = METRICS[spec.metric], arguments.get("cluster")
-    found = out_of_fold(trial, spec, rows, cluster) if spec.classes else None
+    patient = again_s <= arguments.get("patience_s", math.inf)
+    found = out_of_fold(trial, spec, rows, cluster) if spec.classes and patient else None
+    if spec.classes and not patient:
+        notes = [*notes, _IMPATIENT]
     correction = None if found is None else choose_correction(found)
     threshold, chosen_for = DEFAULT_THRESHOLD, None
     fitted = pipeline

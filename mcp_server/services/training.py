@@ -282,6 +282,7 @@ class TrainingService:
             arguments = {
                 "spec": plan["spec"],
                 "trial": trial,
+                "patience_s": self._limits.trial_timeout_s / 2,
                 **{f"{name}_path": str(path) for name, path in paths.items()},
             }
             scores = run_in_child(

@@ -1,6 +1,7 @@
 """Probabilities are corrected where that helps, and left alone where it does not."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import polars as pl
 import pytest
 
 from mcp_server.engine.estimators import Building
+from mcp_server.engine.final_fit import finish_in_child
 from mcp_server.engine.metrics import METRICS, Truth, score
 from mcp_server.engine.model_files import dump_model, load_model
 from mcp_server.engine.pipelines import Trial, fit_trial, predict_output
@@ -156,3 +158,17 @@ def test_a_gain_that_hangs_on_few_clusters_is_not_clear() -> None:
     assert methods[0] is not None
     assert methods[1] is not None
     assert (methods[0].method, methods[1].method) == ("sigmoid", "none")
+
+
+@pytest.mark.parametrize(("patience_s", "corrected_"), [(1e-9, False), (600.0, True)])
+def test_fits_that_take_too_long_to_repeat_leave_the_model_as_it_is_and_say_so(
+    patience_s: float, corrected_: bool, tmp_path: Path
+) -> None:
+    frame = made()
+    frame.write_parquet(tmp_path / "made.parquet")
+    places = {f"{name}_path": str(tmp_path / name) for name in ("model", "reference", "held_out")}
+    spec, trial = spec_of(frame).to_document(), Trial(0, "naive_bayes", {}).to_document()
+    given = {"path": str(tmp_path / "made.parquet"), "spec": spec, "trial": trial, "patience_s": patience_s}
+    found = finish_in_child(given | places)
+    assert (found["correction"] is not None) is corrected_
+    assert any("take too long" in note for note in found["notes"]) is not corrected_
