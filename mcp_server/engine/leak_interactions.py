@@ -1,5 +1,7 @@
 """Leaks of other shapes than a line: cells of two columns, ratios, sums of parts, and columns made from the target."""
 
+from typing import Literal
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from mcp_server.engine.leak_scores import Sample, Strength, strength
 from mcp_server.engine.metrics import Floats
+from mcp_server.engine.preprocessing import kind_of
 
 _CELLS = 6  # quantiles of each of two columns
 _PAIRS_SCORED = 20
@@ -17,6 +20,8 @@ _DETERMINED = 0.9999
 _MANY_VALUES = 50
 _FEWEST_ROWS = 200
 _UNIT = 1e-6
+_FEWEST_OF_A_VALUE = 20
+_TOUCHING = 0.02  # of the range of nine tenths of the values
 
 
 def with_numbers_read(frame: pl.DataFrame) -> pl.DataFrame:
@@ -31,6 +36,48 @@ def with_numbers_read(frame: pl.DataFrame) -> pl.DataFrame:
         if known and (len(numbers) - numbers.null_count()) >= _PARSED_SHARE * known:
             read.append(numbers.alias(name))
     return frame.with_columns(read)
+
+
+def with_days(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with dates and times as days since 1970, so that the difference of two can be looked at."""
+    days = []
+    for name, dtype in frame.schema.items():
+        if dtype == pl.Date:
+            days.append(pl.col(name).to_physical().cast(pl.Float64))
+        elif isinstance(dtype, pl.Datetime):
+            days.append(pl.col(name).dt.epoch("ms").cast(pl.Float64) / 86_400_000)
+        elif dtype == pl.String and kind_of(frame[name]) == "date":
+            days.append(pl.col(name).str.to_date("%Y-%m-%d", strict=False).to_physical().cast(pl.Float64))
+    return frame.with_columns(days)
+
+
+def coarse_target(sample: Sample, column: pl.Series) -> Literal["touching", "apart"] | None:
+    """Return whether a column of few values divides a numeric target into ranges that do not overlap.
+
+    `touching`: the ranges follow on each other without a gap, which nothing but the target itself can do (its sign,
+    deciles, or words for low and high). `apart`: there are gaps, as between kinds of things.
+    For more than two classes `apart` says that the column is a function of the class.
+    """
+    known = column.is_not_null().to_numpy()
+    if known.sum() < _FEWEST_ROWS or column.n_unique() > _MANY_VALUES:
+        return None
+    rows = pl.DataFrame({"value": column, "truth": np.asarray(sample.truth)}).filter(pl.Series(known))
+    if sample.task == "multiclass":
+        of_class = rows.group_by("truth").agg(pl.col("value").n_unique().alias("n"), pl.len().alias("rows"))
+        return "apart" if rows["value"].n_unique() > 1 and of_class["n"].max() == 1 else None
+    if sample.task != "regression" or rows["truth"].n_unique() < _MANY_VALUES:
+        return None
+    ranges = rows.group_by("value").agg(
+        pl.col("truth").min().alias("low"), pl.col("truth").max().alias("high"), pl.len().alias("rows")
+    )
+    ranges = ranges.sort("low")
+    if ranges.height < 2 or int(ranges["rows"].sort(descending=True)[1]) < _FEWEST_OF_A_VALUE:
+        return None
+    gaps = ranges["low"].to_numpy()[1:] - ranges["high"].to_numpy()[:-1]
+    if (gaps < 0).any():
+        return None
+    middle = np.diff(np.quantile(np.asarray(rows["truth"], dtype=np.float64), [0.05, 0.95]))[0]
+    return "touching" if float(np.median(gaps)) <= _TOUCHING * middle else "apart"
 
 
 def cell_strengths(sample: Sample, values: Floats) -> dict[tuple[int, int], Strength]:
@@ -77,7 +124,7 @@ def _cells_of(column: Floats, half: int) -> NDArray[np.int64]:
 def _totals(cell: NDArray[np.int64], wanted: Floats) -> tuple[Floats, Floats]:
     n_cells = _CELLS * _CELLS
     sums = np.stack([np.bincount(cell, weights=column, minlength=n_cells) for column in wanted.T], axis=1)
-    return sums, np.bincount(cell, minlength=n_cells).astype(np.float64)
+    return sums.astype(np.float64), np.bincount(cell, minlength=n_cells).astype(np.float64)
 
 
 def made_from_target(sample: Sample, column: pl.Series) -> bool:

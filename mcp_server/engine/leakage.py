@@ -10,9 +10,11 @@ import polars as pl
 
 from mcp_server.engine.leak_interactions import (
     cell_strengths,
+    coarse_target,
     logarithms,
     made_from_target,
     parts_of_sum,
+    with_days,
     with_numbers_read,
 )
 from mcp_server.engine.leak_scores import (
@@ -154,12 +156,13 @@ def _copies_and_leaks(
                     found.score,
                 )
             )
-        elif found.nearly:
+        elif found.nearly or coarse_target(sample, sample.frame[name]) == "apart":
+            reason = f"alone nearly decides {shown(target)}" if found.nearly else f"follows from {shown(target)}"
             findings.append(
                 Finding(
                     "near_leak",
                     [name],
-                    f"{shown(name)} alone nearly decides {shown(target)}: {sample.measure} {found.score:.4f}.",
+                    f"{shown(name)} {reason}: {sample.measure} {found.score:.4f}.",
                     "warning",
                     f"Check that {shown(name)} is known before the outcome; else leave it out.",
                     (name,),
@@ -177,6 +180,8 @@ def _is_copy(sample: Sample, name: str) -> bool:
         return False
     truth, values = sample.truth[known], column.filter(pl.Series(known))
     if sample.task == "regression":
+        if coarse_target(sample, column) == "touching":
+            return True
         if not values.dtype.is_numeric() or values.n_unique() < 10:
             return False
         same_order = abs(rank_correlation(values.cast(pl.Float64).to_numpy(), truth)) > 1 - 1e-9
@@ -190,6 +195,7 @@ def _is_copy(sample: Sample, name: str) -> bool:
 def _pairs(sample: Sample, features: Sequence[str], known: dict[str, Strength], decided: set[str]) -> list[Finding]:
     """Return pairs that decide the target together, and near-copies whose difference knows too much."""
     ordered = sorted(known, key=lambda name: -known[name].score)
+    sample = replace(sample, frame=with_days(sample.frame))
     names = [name for name in ordered if name not in decided and sample.frame[name].dtype.is_numeric()]
     if len(names) < 2:
         return []

@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcp_server import __version__
-from mcp_server.engine import leakage, readiness
+from mcp_server.engine import leak_rows, leakage, readiness
 from mcp_server.engine.boosting import import_booster
 from mcp_server.engine.estimators import (
     COLUMN_PREFIX,
@@ -204,6 +204,10 @@ def find(spec: TrainingSpec, rows: TrainingRows, allowed: Sequence[str]) -> tupl
     """Return all findings, blocking ones first, and how many held-out rows also occur in training."""
     sample = leakage.draw(rows.frame[rows.train], rows.truth[rows.train], spec.task, len(spec.classes), spec.seed)
     leaks = leakage.find_leaks(sample, spec.features, spec.target, allowed)
+    leaks = leak_rows.judge_neighbours(rows.frame, spec.target, leaks)
+    stopped = {name for finding in leaks if finding.severity == "blocking" for name in finding.suspects}
+    unsuspected = [name for name in spec.features if name not in stopped]
+    leaks += leak_rows.find_target_statistics(rows.frame, rows.truth, unsuspected, spec.task, allowed)
     others, shared = readiness.check_rows(
         rows.frame, rows.truth, spec.features, spec.split, (rows.train, rows.test), spec.classes
     )

@@ -20,12 +20,16 @@ def table(seed: int, task: str) -> tuple[np.random.Generator, pl.DataFrame, Any,
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(N_ROWS, 4))
     behind = x[:, 0] + 0.5 * x[:, 1] - 0.4 * x[:, 2] + rng.normal(size=N_ROWS)
-    y = behind if task == "regression" else (behind > 0).astype(int)
+    y = {"regression": behind, "binary": (behind > 0).astype(int)}.get(task, np.digitize(behind, [-1, 0, 1]))
     return rng, pl.DataFrame({f"x{i}": x[:, i] for i in range(4)} | {"y": y}), y, behind
 
 
 def pair(first: Any, second: Any) -> Planted:
     return {"before": first, "leak": second}
+
+
+def days(since: Any) -> Any:
+    return np.datetime64("2020-01-01", "D") + since.astype("timedelta64[D]")
 
 
 CERTAIN: dict[str, tuple[str, Plant]] = {
@@ -39,12 +43,23 @@ CERTAIN: dict[str, tuple[str, Plant]] = {
     "a difference": ("binary", lambda r, y, z: pair(a := 3 * r.normal(size=N_ROWS), a + 0.1 * z)),
     "a sum": ("binary", lambda r, y, z: pair(a := 3 * r.normal(size=N_ROWS), z - a)),
     "a ratio": ("binary", lambda r, y, z: pair(a := np.exp(r.normal(size=N_ROWS)), a * np.exp(z))),
+    "rows numbered by class": ("binary", lambda r, y, z: {"leak": np.argsort(np.argsort(y, kind="stable"))}),
+    "a date that is set by the outcome": (
+        "binary",
+        lambda r, y, z: pair(a := days(r.integers(0, 700, N_ROWS)), a + np.timedelta64(30, "D") * y),
+    ),
     "values scaled": ("regression", lambda r, y, z: {"leak": 3 * y + 1}),
     "values in logarithms": ("regression", lambda r, y, z: {"leak": np.exp(y)}),
     "values as text": ("regression", lambda r, y, z: {"leak": [f" {v:.3f}" for v in y]}),
     "values rounded": ("regression", lambda r, y, z: {"leak": np.floor(y * 10)}),
     "values with a trace of noise": ("regression", lambda r, y, z: {"leak": y + 0.01 * r.normal(size=N_ROWS)}),
     "the square of values": ("regression", lambda r, y, z: {"leak": y**2}),
+    "deciles of values": (
+        "regression",
+        lambda r, y, z: {"leak": np.digitize(y, np.quantile(y, np.linspace(0.1, 0.9, 9)))},
+    ),
+    "the sign of values": ("regression", lambda r, y, z: {"leak": np.sign(y)}),
+    "values as low and high": ("regression", lambda r, y, z: {"leak": np.where(y < -1, "low", "high")}),
     "values by difference": ("regression", lambda r, y, z: pair(a := 3 * r.normal(size=N_ROWS), a + y)),
     "values by ratio": ("regression", lambda r, y, z: pair(a := np.exp(r.normal(size=N_ROWS)), a * np.exp(y))),
     "parts of a sum": (
@@ -57,6 +72,7 @@ SUSPECT: dict[str, tuple[str, Plant]] = {
         "binary",
         lambda r, y, z: {"leak": np.where(r.random(N_ROWS) < 0.01, 1 - y, y)},
     ),
+    "kinds of classes": ("multiclass", lambda r, y, z: {"leak": y // 2}),
     "exclusive or": ("binary", lambda r, y, z: pair(a := r.integers(0, 2, N_ROWS), a ^ y)),
 }
 
