@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -18,6 +19,7 @@ from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
 from mcp_server.engine.boosting import (
@@ -186,7 +188,7 @@ def _svm(params: Params, building: Building) -> Any:
             hint="Leave svm out of estimators, or train on fewer rows (transform_dataset).",
         )
     if building.task == "regression":
-        return SVR(**params)
+        return _of_unit_target(SVR(**params))
     machine = SVC(**params, class_weight=building.class_weight, random_state=building.seed)
     return CalibratedClassifierCV(machine, method="sigmoid", cv=3, ensemble=False)
 
@@ -195,13 +197,20 @@ def _network(params: Params, building: Building) -> Any:
     layers = tuple(int(size) for size in str(params.get("hidden_layers", "32")).split("-"))
     settings = {name: value for name, value in params.items() if name != "hidden_layers"}
     kind = MLPRegressor if building.task == "regression" else MLPClassifier
-    return kind(
+    network = kind(
         hidden_layer_sizes=layers,
         early_stopping=building.n_rows >= 500,
         max_iter=200 if building.n_rows >= 500 else 600,
         random_state=building.seed,
         **settings,
     )
+    return _of_unit_target(network) if building.task == "regression" else network
+
+
+def _of_unit_target(regressor: Any) -> TransformedTargetRegressor:
+    # Their penalties, tolerances and steps are made for targets of about one: of prices in the thousands they learn
+    # nothing. What the scaler learns, it learns from the rows of the fit.
+    return TransformedTargetRegressor(regressor, transformer=StandardScaler())
 
 
 _FOREST_SPACE = (

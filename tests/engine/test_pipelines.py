@@ -196,3 +196,16 @@ def test_rows_outside_the_training_part_do_not_change_what_was_fitted(name: str)
         pipeline, _ = fit_trial(Trial(0, name, {}), inputs, matrix, truth, Building("binary", 0, 180))
         files.append(predict_output(pipeline, matrix, 2).tobytes())
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("name", ["svm", "mlp"])
+def test_the_unit_of_a_numeric_target_does_not_change_how_much_is_learned(name: str) -> None:
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({"a": rng.normal(size=600), "b": rng.normal(size=600)})
+    inputs = describe_inputs(frame, frame.columns)
+    matrix = model_input(frame, inputs)
+    truth = 50_000 + 10_000 * (frame["a"] + frame["b"] ** 2).to_numpy()
+    defaults = {part.name: part.default for part in FAMILIES[name].space}
+    pipeline, _ = fit_trial(Trial(0, name, defaults), inputs, matrix, truth, Building("regression", 0, 600, None, 2))
+    left = truth - predict_output(pipeline, matrix, 0)
+    assert left.var() < 0.15 * truth.var()
