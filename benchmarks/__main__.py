@@ -10,6 +10,7 @@ import sys
 BENCHMARKS = {
     "startup": "process start to the first list of tools, beside a bare server of the SDK; the list's price in tokens",
     "imports": "files of 1M and 10M rows of 20 columns brought in, beside other readers; peak memory",
+    "leakage": "the checks before a training on 100K and 1M rows of 50 columns; peak memory",
     "profile": "a profile of 100K, 1M and 10M rows of 20 columns with its report, beside a part in pandas; peak memory",
     "training": "estimators auto on seven tables, beside FLAML and scikit-learn's defaults; one budget, the same rows",
     "training_overhead": "a durable search of 200 short trials, beside a bare loop of cross_val_score over the same",
