@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 from numpy.typing import NDArray
+from sklearn.datasets import make_friedman1
 
-from mcp_server.engine.estimators import ENSEMBLES, FAMILIES, Building
+from mcp_server.engine.estimators import ENSEMBLES, FAMILIES, Building, automatic_families
 from mcp_server.engine.metrics import Task
 from mcp_server.engine.model_files import dump_model, load_model
 from mcp_server.engine.pipelines import Trial, column_output, fit_trial, predict_output
@@ -209,3 +210,17 @@ def test_the_unit_of_a_numeric_target_does_not_change_how_much_is_learned(name: 
     pipeline, _ = fit_trial(Trial(0, name, defaults), inputs, matrix, truth, Building("regression", 0, 600, None, 2))
     left = truth - predict_output(pipeline, matrix, 0)
     assert left.var() < 0.15 * truth.var()
+
+
+def test_a_family_of_auto_comes_near_the_ceiling_of_a_known_function_before_any_search() -> None:
+    frame = pl.DataFrame(make_friedman1(6000, noise=1.0, random_state=0)[0], schema=[f"x{i}" for i in range(10)])
+    truth = make_friedman1(6000, noise=1.0, random_state=0)[1]
+    inputs = describe_inputs(frame, frame.columns)
+    matrix, ceiling = model_input(frame, inputs), 1 - 1 / truth[3000:].var()
+    best = 0.0
+    for name in automatic_families("regression", 3000):
+        trial = Trial(0, name, {part.name: part.default for part in FAMILIES[name].space})
+        building = Building("regression", 0, 3000, None, 10)
+        pipeline, _ = fit_trial(trial, inputs, matrix.head(3000), truth[:3000], building)
+        best = max(best, 1 - (truth - predict_output(pipeline, matrix, 0))[3000:].var() / truth[3000:].var())
+    assert ceiling - 0.04 < best < ceiling
