@@ -9,6 +9,7 @@ import sys
 
 BENCHMARKS = {
     "startup": "process start to the first list of tools, beside a bare server of the SDK; the list's price in tokens",
+    "explanation": "explain_model on 1,000 rows of a forest of 200 trees in a worker, and the values alone beside shap",
     "imports": "files of 1M and 10M rows of 20 columns brought in, beside other readers; peak memory",
     "leakage": "the checks before a training on 100K and 1M rows of 50 columns; peak memory",
     "profile": "a profile of 100K, 1M and 10M rows of 20 columns with its report, beside a part in pandas; peak memory",

@@ -89,7 +89,7 @@ def artifacts(tmp_path: Path) -> ArtifactStore:
 @pytest.fixture(scope="session")
 def _mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's tables, made once: its migrations take seconds."""
-    from mcp_server.stores.mlflow_runs import TrackingPlace, make_client
+    from mcp_server.stores.mlflow_opening import TrackingPlace, make_client
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     make_client(TrackingPlace(f"sqlite:///{path}", None, None, "template", 10.0))

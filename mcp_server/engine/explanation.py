@@ -89,8 +89,11 @@ def shapley(
         found = model.contributions(encoded)
         values, base = np.swapaxes(found[:, :, :-1], 1, 2), found[0, :, -1]
         outputs, unit = model.margin(encoded), "log-odds" if hasattr(model, "classes_") else "target"
+    elif isinstance(model, _FORESTS):
+        values, base, unit = _forest(model, encoded)
+        outputs = _tree_output(model, encoded)
     else:
-        values, base, unit = _trees(model, encoded)
+        values, base, unit = _boosting(model, encoded)
         outputs = _tree_output(model, encoded)
     gap = float(np.abs(base + values.sum(axis=1) - outputs).max()) if len(matrix) else 0.0
     tolerance = _SINGLE if isinstance(model, BoostedTrees) else _EXACT
@@ -116,12 +119,18 @@ def _linear_output(model: Any, encoded: Floats) -> Floats:
     return np.asarray(raw, dtype=np.float64).reshape(len(encoded), -1)
 
 
-def _trees(model: Any, encoded: Floats) -> tuple[Floats, Floats, str]:
-    if find_spec("shap") is None:
-        raise FailedPreconditionError(
-            "Shapley values of trees need the package shap, which is not installed.",
-            hint='Install the extra explain (pip install "nba-mcp[explain]"), or use method="permutation".',
-        )
+def _forest(model: Any, encoded: Floats) -> tuple[Floats, Floats, str]:
+    _require("numba")
+    from mcp_server.engine.forest_shapley import forest_shapley
+
+    values, base = forest_shapley(model, encoded)
+    if values.shape[2] == 2:  # of two classes the second says it all
+        values, base = values[:, :, 1:], base[1:]
+    return values, base, "probability" if hasattr(model, "classes_") else "target"
+
+
+def _boosting(model: Any, encoded: Floats) -> tuple[Floats, Floats, str]:
+    _require("shap")
     with warnings.catch_warnings():  # shap uses what matplotlib is about to deprecate
         warnings.simplefilter("ignore")
         from shap import TreeExplainer
@@ -131,10 +140,15 @@ def _trees(model: Any, encoded: Floats) -> tuple[Floats, Floats, str]:
     if values.ndim == 2:
         values = values[:, :, None]
     base = np.atleast_1d(np.asarray(explainer.expected_value, dtype=np.float64))
-    if isinstance(model, _FORESTS) and values.shape[2] == 2:  # of two classes the second says it all
-        values, base = values[:, :, 1:], base[1:]
-    units = {True: "target", False: "log-odds" if isinstance(model, _BOOSTING) else "probability"}
-    return values, base, units[not hasattr(model, "classes_")]
+    return values, base, "log-odds" if hasattr(model, "classes_") else "target"
+
+
+def _require(package: str) -> None:
+    if find_spec(package) is None:
+        raise FailedPreconditionError(
+            f"Shapley values of trees need the package {package}, which is not installed.",
+            hint='Install the extra explain (pip install "nba-mcp[explain]"), or use method="permutation".',
+        )
 
 
 def _tree_output(model: Any, encoded: Floats) -> Floats:

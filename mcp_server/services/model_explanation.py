@@ -27,7 +27,7 @@ from mcp_server.stores.model_versions import ModelVersion
 from mcp_server.stores.reports import ReportStore
 
 _METHODS = ("shap", "permutation", "lime")
-_EXPLAINED_ROWS = 500
+_EXPLAINED_ROWS = 1000
 _ROWS_SHOWN = 10
 _ROWS_UNASKED = 3
 _CONTRIBUTIONS_SHOWN = 10
