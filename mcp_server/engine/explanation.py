@@ -23,6 +23,7 @@ from mcp_server.engine.boosting import BoostedTrees
 from mcp_server.engine.final_fit import feature_of
 from mcp_server.engine.metrics import Floats
 from mcp_server.engine.preprocessing import InputColumn
+from mcp_server.engine.recalibration import uncorrected
 from mcp_server.errors import FailedPreconditionError, InternalError
 
 _BOOSTING = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
@@ -52,11 +53,11 @@ class Explanation:
 
 
 def explains_exactly(pipeline: Any) -> bool:
-    """Return True for a pipeline of ours whose last step has an exact explainer."""
+    """Return True for a pipeline of ours whose last step has an exact explainer, corrected probabilities or not."""
     return (
         isinstance(pipeline, Pipeline)
         and list(pipeline.named_steps) == ["columns", "model"]
-        and isinstance(pipeline[-1], (BoostedTrees, *_BOOSTING, *_FORESTS, *_LINEAR))
+        and isinstance(uncorrected(pipeline[-1]), (BoostedTrees, *_BOOSTING, *_FORESTS, *_LINEAR))
     )
 
 
@@ -64,6 +65,8 @@ def shapley(
     pipeline: Pipeline, matrix: pd.DataFrame, background: pd.DataFrame, inputs: Sequence[InputColumn]
 ) -> Explanation:
     """Explain rows exactly; the columns of one feature (its words, its calendar) are summed.
+
+    Of a model with corrected probabilities, it is what the correction is laid over that is explained.
 
     Trees: path-dependent TreeSHAP over the training rows in each node, of LightGBM and XGBoost their own. Linear
     models: features independent, against the mean of `background`.
@@ -80,7 +83,7 @@ def shapley(
 
     Source: Lundberg et al., Nature Machine Intelligence 2 (2020); Lundberg and Lee, NeurIPS (2017) for the linear case.
     """
-    columns, model = pipeline.named_steps["columns"], pipeline.named_steps["model"]
+    columns, model = pipeline.named_steps["columns"], uncorrected(pipeline.named_steps["model"])
     encoded = np.asarray(columns.transform(matrix), dtype=np.float64)
     if isinstance(model, _LINEAR):
         values, base, unit = _linear(model, encoded, np.asarray(columns.transform(background), dtype=np.float64))

@@ -10,12 +10,14 @@ import polars as pl
 from threadpoolctl import threadpool_limits
 
 from mcp_server.engine import explanation
+from mcp_server.engine.estimators import COLUMN_PREFIX
 from mcp_server.engine.final_fit import feature_of, importances
 from mcp_server.engine.local_surrogate import explain_locally
 from mcp_server.engine.metrics import Floats, labels
 from mcp_server.engine.model_charts import importance_chart
 from mcp_server.engine.pipelines import predict_output
 from mcp_server.engine.preprocessing import InputColumn, encode_target, model_input, unknown_column
+from mcp_server.engine.recalibration import uncorrected
 from mcp_server.engine.reports import Report, Section, Table
 from mcp_server.engine.sampled_explanation import rows_frame, sampled_shapley, typed_rows
 from mcp_server.engine.training import labelled
@@ -63,9 +65,12 @@ def explain(
         if method == "lime":
             progress(0.3, f"explaining {chosen.height} rows")
             result = _local(asked)
-        elif method == "shap" and explanation.explains_exactly(pipeline):
+        elif method == "shap" and _explains_exactly(asked):
             progress(0.3, f"explaining {sample.height} rows")
             result = _shapley(asked, sample)
+            if _is_corrected(asked):
+                progress(0.6, f"explaining {chosen.height} rows")
+                result = _with_rows(result, asked)
         else:
             progress(0.3, f"shuffling features of {sample.height} rows")
             result = _permuted(parts, asked, sample)
@@ -89,6 +94,16 @@ class _Asked:
     past: pl.DataFrame
 
 
+def _explains_exactly(asked: _Asked) -> bool:
+    """Return True where there is an exact explainer; a column that is its own forecast has nothing to explain."""
+    of_column = str(asked.version.result.get("estimator", "")).startswith(COLUMN_PREFIX)
+    return not of_column and explanation.explains_exactly(asked.pipeline)
+
+
+def _is_corrected(asked: _Asked) -> bool:
+    return uncorrected(asked.pipeline[-1]) is not asked.pipeline[-1]
+
+
 def _shapley(asked: _Asked, sample: pl.DataFrame) -> ExplanationResult:
     version, inputs = asked.version, asked.inputs
     past = model_input(asked.past, inputs)
@@ -98,18 +113,19 @@ def _shapley(asked: _Asked, sample: pl.DataFrame) -> ExplanationResult:
     ranked = [Importance(feature=overall.features[k], value=float(weights[k])) for k in order]
     matrix = model_input(asked.chosen, inputs)
     explained = []
-    if len(matrix):
+    unit = f"{overall.unit} before correction" if _is_corrected(asked) else overall.unit
+    if len(matrix) and not _is_corrected(asked):
         single = explanation.shapley(asked.pipeline, matrix, past, inputs)
         explained = _row_explanations(asked, single.features, single.values, single.base, single.outputs)
     leading = ", ".join(f"{part.feature} ({part.value:.3g})" for part in ranked[:3])
     return ExplanationResult(
-        summary=f"{version.ref} looks most at {leading}: mean absolute Shapley value in {overall.unit}, over "
+        summary=f"{version.ref} looks most at {leading}: mean absolute Shapley value in {unit}, over "
         f"{sample.height} rows.",
         model=version.ref,
         method="shap",
         rows=sample.height,
-        unit=overall.unit,
-        rows_unit=overall.unit,
+        unit=unit,
+        rows_unit=unit,
         importances=ranked[:_IMPORTANCES_SHOWN],
         explanations=explained,
         report_uri=None,
@@ -151,7 +167,7 @@ def _permuted(parts: ModelRows, asked: _Asked, sample: pl.DataFrame) -> Explanat
 
 
 def _with_rows(result: ExplanationResult, asked: _Asked) -> ExplanationResult:
-    """Add sampled Shapley values of single rows to the importances of a model without an exact explainer."""
+    """Add sampled Shapley values of single rows, where no exact explainer gives what adds up to the prediction."""
     if not asked.chosen.height:
         return result
     found = sampled_shapley(
@@ -163,8 +179,8 @@ def _with_rows(result: ExplanationResult, asked: _Asked) -> ExplanationResult:
             "explanations": _row_explanations(asked, found.features, found.values, found.base, found.outputs),
             "rows_unit": unit,
             "exact": False,
-            "summary": f"{result.summary} No exact explainer fits this model: its {asked.chosen.height} rows are "
-            f"explained by sampled Shapley values in {unit}, which add up to the prediction.",
+            "summary": f"{result.summary} Its {asked.chosen.height} rows are explained by sampled Shapley values in "
+            f"{unit}, which add up to the prediction.",
         }
     )
 

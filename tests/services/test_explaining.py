@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import polars as pl
 import pytest
 
 from mcp_server.errors import InvalidArgumentError
@@ -66,3 +67,31 @@ def test_lime_says_how_well_its_lines_fit(neighbours: Stand) -> None:
 def test_what_cannot_be_explained_is_refused(trained: Stand, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         explain(trained, **arguments)
+
+
+def test_a_forest_with_corrected_probabilities_is_explained_exactly_and_its_rows_add_up(stand: Stand) -> None:
+    pytest.importorskip("numba")
+    rare = pl.col("won") * (pl.col("season") % 4 == 0)  # balanced weights promise far too much of it
+    stand.write("games", games(n_rows=1500).with_columns(won=rare.cast(pl.Int64)))
+    forest = {"random_forest": {"n_estimators": [20], "max_depth": [3], "min_samples_leaf": [50]}}
+    grid = {"search": "grid", "trials": 1, "search_space": forest}
+    trained = stand.train(estimators=["random_forest"], class_weight="balanced", **grid)
+    assert trained.correction is not None
+    assert trained.correction.method != "none"
+
+    found = explain(stand, rows=[0])
+
+    assert (found.method, found.unit, found.rows_unit) == ("shap", "probability before correction", "probability")
+    row = found.explanations[0]
+    together = row.base_value + sum(part.contribution for part in row.contributions) + row.others
+    assert together == pytest.approx(row.output, abs=1e-9)
+
+
+def test_a_column_that_is_its_own_forecast_is_all_there_is_to_explain(stand: Stand) -> None:
+    stand.write("games", games(n_rows=300))
+    stand.train(estimators=["column:forecast"])
+    found = explain(stand, rows=[0])
+    assert [part.feature for part in found.importances] == ["forecast"]
+    row = found.explanations[0]
+    assert row.output == pytest.approx(stand.datasets.read("games")["forecast"][0])
+    assert row.base_value + row.contributions[0].contribution == pytest.approx(row.output)
