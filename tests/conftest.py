@@ -11,14 +11,21 @@ import pytest
 # Tests run side by side, one a core: threads that wait for each other inside a fit only cost.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Children find scikit-learn loaded, as a worker's do; without this each of them takes seconds to import it.
-multiprocessing.set_forkserver_preload(["mcp_server.runtime.child", "mcp_server.engine.training"])
-
 from mcp_server.runtime.clock import ManualClock
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
 from tests.postgres import PostgresCluster, run_postgres
 from tests.s3_server import S3Server, run_s3
+
+
+def pytest_configure() -> None:
+    """Let children find scikit-learn loaded, as a worker's do; without this each takes seconds to import it."""
+    multiprocessing.set_forkserver_preload(["mcp_server.runtime.child", "mcp_server.engine.training"])
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run one worker more than there are cores: many tests wait for a server or a database to start."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")

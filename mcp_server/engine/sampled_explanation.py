@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 
 from mcp_server.engine.metrics import Floats
-from mcp_server.engine.preprocessing import InputColumn
-from mcp_server.engine.signature import check_rows
+from mcp_server.engine.signature import Column, check_rows
 
 Predict = Callable[[pl.DataFrame], Floats]
 
@@ -74,7 +73,7 @@ def sampled_shapley(
     )
 
 
-def rows_frame(rows: Sequence[Mapping[str, Any]], inputs: Sequence[InputColumn]) -> pl.DataFrame:
+def rows_frame(rows: Sequence[Mapping[str, Any]], inputs: Sequence[Column]) -> pl.DataFrame:
     """Return rows of JSON values as a frame with a model's columns, in the types of `typed_rows`.
 
     Raises:
@@ -88,7 +87,7 @@ def rows_frame(rows: Sequence[Mapping[str, Any]], inputs: Sequence[InputColumn])
     return typed_rows(pl.DataFrame(columns), inputs)
 
 
-def typed_rows(frame: pl.DataFrame, inputs: Sequence[InputColumn]) -> pl.DataFrame:
+def typed_rows(frame: pl.DataFrame, inputs: Sequence[Column]) -> pl.DataFrame:
     """Return a model's columns in one type a kind, so that rows from different places can be put together."""
     columns = [pl.col(column.name).cast(_TYPES.get(column.kind, pl.Float64)) for column in inputs]
     return frame.select(columns).fill_nan(None)
