@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from mcp_server.engine.feature_notes import notes_on
-from mcp_server.engine.few_groups import find_few_groups
 from mcp_server.engine.leakage import Finding
 from mcp_server.engine.metrics import Task, Truth
 from mcp_server.engine.preprocessing import FEW_WORDS, LARGEST, kind_of, unknown_column
+from mcp_server.engine.repeated_groups import find_few_groups, find_shared_groups
 from mcp_server.engine.splits import Rows, Split
 from mcp_server.errors import InvalidArgumentError, shown
 
@@ -25,10 +25,6 @@ _LEAST_ROWS = 10
 _DISTINCT_ROWS = 0.5  # where rows differ little, equal ones say nothing
 _SHARED_ROWS = 0.01
 _KEY_NAME = re.compile(r"(^|_)(id|key|uuid|guid|index|rowid)$", re.IGNORECASE)
-_GROUP_NAME = re.compile(
-    r"(^|_)(id|key|uuid|guid|code|number|group|subject|patient|person|customer|client|user|player|team|game|match)s?$",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +273,7 @@ def check_rows(
             )
         )
     if split.kind in ("random", "stratified"):
-        findings += _shared_groups(frame, train, test)
+        findings += find_shared_groups(frame, train, test)
     if split.kind == "group" and split.column is not None:
         findings += find_few_groups(frame[split.column], train, test)
     if split.kind == "time" and split.column is not None:
@@ -373,31 +369,6 @@ def _shared_rows(
     keys = frame.select(features).hash_rows(seed=0).to_numpy() ^ np.asarray(truth).astype(np.float64).view(np.uint64)
     shared = int(np.isin(keys[test], keys[train]).sum())
     return shared, len(np.unique(keys)) / max(1, len(keys))
-
-
-def _shared_groups(frame: pl.DataFrame, train: Rows, test: Rows) -> list[Finding]:
-    """Return keys that repeat and stand in both parts: one game, one patient, seen twice."""
-    findings = []
-    for column in frame.iter_columns():
-        named = column.dtype.is_integer() and _GROUP_NAME.search(column.name)
-        if not named and not (column.dtype == pl.String and kind_of(column) == "category"):
-            continue
-        n_distinct = column.n_unique()
-        if not 0.05 * len(column) < n_distinct < 0.99 * len(column):
-            continue
-        here = column.gather(train).unique()
-        shared = int(column.gather(test).is_in(here.implode()).sum())
-        if shared > 0.01 * len(test):
-            findings.append(
-                Finding(
-                    "shared_groups",
-                    [column.name],
-                    f"{shared} of {len(test)} held-out rows share their {shown(column.name)} with a training row.",
-                    "warning",
-                    f"Use split kind group with column {shown(column.name)}, so that no group is in both parts.",
-                )
-            )
-    return findings
 
 
 def _later_dates(frame: pl.DataFrame, features: Sequence[str], by: str, train: Rows, test: Rows) -> list[Finding]:

@@ -49,7 +49,7 @@ def admissions(
         texts.append(
             f"The model is not better than {simplest.baseline}. {SAYS_NOTHING}{_luck(simplest, n_trials, cv_score)}"
         )
-    elif simplest is not None and not _beats(simplest):
+    elif simplest is not None and simplest.comparison.verdict != "better":
         name = _CHANCE[task][0]
         texts.append(
             f"By {simplest.comparison.metric} the model is not shown to be better than {simplest.baseline}, though its "
