@@ -216,7 +216,7 @@ class ModelVersions:
     def upcoming(self, name: str, identity: Identity) -> str:
         """Return the version that a registration now would get."""
         with self._database.read() as connection:
-            return next_version(_last(connection, name), identity)
+            return _next(_last(connection, name), identity)[1]
 
     def insert(self, version: ModelVersion, identity: Identity) -> ModelVersion | None:
         """Write a version if its number is still the next one; None when another registration took it meanwhile."""
@@ -231,12 +231,9 @@ class ModelVersions:
         }
         try:
             with self._database.begin() as connection:
-                if next_version(_last(connection, version.name), identity) != version.version:
+                record["position"], number = _next(_last(connection, version.name), identity)
+                if number != version.version:
                     return None
-                positions = sa.select(sa.func.coalesce(sa.func.max(table.c.position), 0)).where(
-                    table.c.name == version.name
-                )
-                record["position"] = connection.execute(positions).scalar_one() + 1
                 connection.execute(sa.insert(table).values(record))
                 connection.execute(sa.delete(registrations).where(*_under_way(version)))
         except IntegrityError:  # PostgreSQL lets two look at once; the key decides
@@ -297,15 +294,23 @@ def _unknown(connection: sa.Connection, name: str, version: str) -> NotFoundErro
     )
 
 
-def _last(connection: sa.Connection, name: str) -> tuple[str, Identity] | None:
-    """Return the number given last, deleted versions included, with what it stood for."""
-    row = connection.execute(
-        sa.select(table).where(table.c.name == name).order_by(table.c.position.desc()).limit(1)
-    ).first()
-    if row is None:
-        return None
-    signature = ModelSignature.model_validate(row.signature)
-    return row.version, Identity.of(signature, row.recipe or None, row.lineage or {})
+def _last(connection: sa.Connection, name: str) -> sa.Row[Any] | None:
+    """Return the row registered last, a deleted one too."""
+    query = sa.select(table).where(table.c.name == name).order_by(table.c.position.desc()).limit(1)
+    return connection.execute(query).first()
+
+
+def _next(last: sa.Row[Any] | None, identity: Identity) -> tuple[int, str]:
+    """Return the position and the number that follow a row.
+
+    Both from one row: were the position read once more, another registration could come between the two reads, and
+    numbers would no longer rise with positions.
+    """
+    if last is None:
+        return 1, next_version(None, identity)
+    signature = ModelSignature.model_validate(last.signature)
+    then = Identity.of(signature, last.recipe or None, last.lineage or {})
+    return last.position + 1, next_version((last.version, then), identity)
 
 
 def _older_than(created_at: datetime, name: str, position: int) -> sa.ColumnElement[bool]:
