@@ -117,7 +117,9 @@ async def _watch_a_job(peer: StdioPeer | HttpPeer, request: Any) -> None:
     assert [note["progress"] for note in told] == sorted(note["progress"] for note in told)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "version", [*(pytest.param(v, marks=pytest.mark.slow) for v in HANDSHAKES[:-1]), *VERSIONS[-2:]]
+)
 async def test_streamable_http_by_hand(base_url, version):
     async with httpx2.AsyncClient(base_url=base_url, timeout=90) as client:
         peer = HttpPeer(client, version)
@@ -136,7 +138,7 @@ async def test_streamable_http_by_hand(base_url, version):
 
 
 @pytest.mark.parametrize("mode", ["legacy", pytest.param("auto", marks=pytest.mark.slow), MODERN])
-@pytest.mark.parametrize("transport", ["stdio", "http"])
+@pytest.mark.parametrize("transport", [pytest.param("stdio", marks=pytest.mark.slow), "http"])
 async def test_the_client_of_the_sdk(data_dir, base_url, transport, mode):
     await _converse(_place(data_dir, base_url, transport), mode)
 
@@ -194,6 +196,7 @@ async def test_progress_of_a_long_job_is_told(base_url, mode):
     assert all(0 <= progress <= 1 and message for progress, message in heard)
 
 
+@pytest.mark.slow
 async def test_http_shows_and_allows_a_viewer_only_reading(tmp_path):
     with http_server(tmp_path) as (url, _):
         await _see_what_a_viewer_sees(url)

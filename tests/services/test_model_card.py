@@ -21,6 +21,8 @@ from mcp_server.stores.registration import ModelCard
 from tests.pages import Page, check_page, live_markdown
 from tests.services.training_world import Stand, games
 
+pytestmark = pytest.mark.xdist_group("model_card")  # its models are trained once
+
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(900, 3))
 COLUMNS = {f"f{i}": X[:, i] for i in range(3)}
@@ -50,6 +52,7 @@ CALLS: dict[str, dict[str, Any]] = {
 ALWAYS = ["What it is", "Intended use", "Out of scope", "Data", "Features", "Scores"]
 CLASSES = ["ROC curve", "Precision and recall", "Calibration", "Confusion"]
 VALUES = ["Predicted and observed", "Residuals", "Distribution of residuals"]
+QUICK = ("binary", "values")
 LAST = ["Importance", "Search", "Limits", "How to reproduce"]
 
 
@@ -87,7 +90,9 @@ def sections_of(card: ModelCard) -> list[str]:
     return re.findall(r"^## (.+)$", card.markdown, re.MULTILINE)
 
 
-@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in TABLES]
+)
 def test_a_card_is_whole_as_text_as_a_page_and_drawn(cards: Cards, kind: str) -> None:
     result, card = cards[kind]
     between = VALUES if result.task == "regression" else CLASSES
@@ -151,12 +156,14 @@ def test_the_call_on_a_card_makes_a_model_that_says_the_same(cards: Cards) -> No
     assert rows[0].predict_proba(matrix).tobytes() == rows[1].predict_proba(matrix).tobytes()
 
 
+@pytest.mark.slow
 def test_a_card_of_noise_says_so_and_recommends_no_use(cards: Cards) -> None:
     _, card = cards["noise"]
     assert "None: as far as these rows tell, the features say nothing about the target" in card.markdown
     assert "no sign of a signal" in cards.page("noise").text
 
 
+@pytest.mark.slow
 def test_a_card_names_a_rare_class_and_the_threshold_that_was_chosen(cards: Cards) -> None:
     result, card = cards["rare"]
     assert "Class `1` is rare" in card.markdown
@@ -171,6 +178,7 @@ def test_a_card_of_values_gives_their_range_and_residuals(cards: Cards) -> None:
     assert re.search(r"Residuals of 180 held-out rows against their forecasts: median", card.markdown)
 
 
+@pytest.mark.slow
 def test_class_names_are_text_and_ten_classes_have_a_cell_each(cards: Cards) -> None:
     page = cards.page("three")
     assert "<b>x</b>" in page.text

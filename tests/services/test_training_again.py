@@ -79,8 +79,10 @@ slow = pytest.mark.slow
     "estimator",
     [
         "hist_gradient_boosting",
-        "random_forest",
-        *[pytest.param(name, marks=slow) for name in ("logistic_regression", "mlp", "extra_trees", "knn", "svm")],
+        *[
+            pytest.param(name, marks=slow)
+            for name in ("random_forest", "logistic_regression", "mlp", "extra_trees", "knn", "svm")
+        ],
     ],
 )
 def test_a_recipe_trained_again_gives_the_same_file(stand: Stand, tmp_path: Path, estimator: str) -> None:
@@ -135,6 +137,7 @@ def test_a_recipe_of_any_shape_trained_again_gives_the_same_file(
     assert outputs(stand, "first")[0] == outputs(stand, "second")[0]
 
 
+@slow
 def test_another_seed_gives_another_model(stand: Stand, tmp_path: Path) -> None:
     """So that the tests above can fail: what they compare does change."""
     stand.train(name="first", estimators=["random_forest"], seed=1)
@@ -143,6 +146,7 @@ def test_another_seed_gives_another_model(stand: Stand, tmp_path: Path) -> None:
     assert not np.array_equal(outputs(stand, "first")[1], outputs(stand, "second")[1])
 
 
+@slow
 def test_other_data_under_the_same_name_gives_another_model_and_its_recipe_says_which_data(
     stand: Stand, tmp_path: Path
 ) -> None:

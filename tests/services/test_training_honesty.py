@@ -52,7 +52,7 @@ def trained_on(stand: Stand, frame: pl.DataFrame, **arguments: Any) -> TrainingR
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_target_of_pure_noise_is_called_noise_in_the_summary_and_in_a_warning(
     task: str, seed: int, stand: Stand
 ) -> None:

@@ -4,15 +4,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from mcp_server.runtime.clock import ManualClock
+from mcp_server.runtime.identity import Caller
 from mcp_server.settings import MlflowSettings
 from mcp_server.stores.artifacts import ArtifactStore
 from mcp_server.stores.database import Database
 from mcp_server.stores.model_versions import Identity, next_version
-from mcp_server.stores.models import ModelRegistry
+from mcp_server.stores.models import ModelCard, ModelRegistry
 
 PROCESSES, THREADS, EACH = 3, 2, 2  # 12 registrations, 6 at a time
 
@@ -102,6 +105,31 @@ def registry(database: Database, tmp_path: Path, mlflow_uri: str) -> ModelRegist
 
 
 @pytest.mark.slow
+def test_a_registration_that_comes_between_two_statements_of_another_leaves_numbers_that_rise(
+    registry: ModelRegistry, database: Database
+) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite lets no other write between the look and the write")
+    state = {"statement": 0, "cut": -1}
+
+    @sa.event.listens_for(database.engine, "before_cursor_execute")
+    def another(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if "model_versions" in statement:
+            state["statement"] += 1
+            if state["statement"] == state["cut"]:
+                register(registry, f"between-{state['cut']}", "random_forest")
+
+    register(registry, "first", "ridge")
+    cuts = state["statement"]
+    for state["cut"] in range(1, cuts + 1):
+        state["statement"] = 0
+        register(registry, f"around-{state['cut']}", "ridge")
+    kept = sorted(registry.versions("winner"), key=lambda version: version.position)
+    assert len(kept) == 1 + 2 * cuts
+    assert [each.version for each in kept] == sorted((each.version for each in kept), key=_key)
+
+
+@pytest.mark.slow
 def test_the_same_recipe_registered_at_once_gives_every_patch_version_once(
     registry: ModelRegistry, database: Database, tmp_path: Path
 ) -> None:
@@ -130,6 +158,25 @@ def test_different_recipes_registered_at_once_are_numbered_by_what_came_before_e
         assert version.version == next_version(latest, identity)
         latest = (version.version, identity)
     assert len(kept) == PROCESSES * THREADS * EACH
+
+
+def register(registry: ModelRegistry, job: str, family: str) -> None:
+    column = {"name": "elo", "kind": "numeric", "dtype": "Float64", "nullable": False}
+    registry.register(
+        job_id=job,
+        name="winner",
+        task="binary",
+        recipe={"estimators": [family], "seed": 0},
+        training_result={"summary": job, "metric": "log_loss"},
+        signature={"inputs": [column], "target": "won", "task": "binary", "classes": [0, 1]},
+        model_bytes=job.encode(),
+        reference_parquet=None,
+        lineage={"dataset": "games", "dataset_version": 1, "dataset_hash": "a" * 64},
+        card=ModelCard("# Card", "<h1>Card</h1>"),
+        metrics={"log_loss": 0.6},
+        params={"C": 1.0},
+        caller=Caller("ana", "data_scientist"),
+    )
 
 
 def _key(version: str) -> tuple[int, ...]:
