@@ -18,6 +18,7 @@ _SMALL_GROUPS = 0.05  # distinct values a row from which on a column names thing
 _ALIKE = 0.05  # share of a feature's variance that is left inside the groups
 _FEWEST_VALUES = 2.0  # a feature must have so many values a group: an attribute of the group has one
 _SHARED = 0.01
+_MOST_GROUPS, _MOST_ROWS = 2_000, 50_000
 
 
 def find_few_groups(column: pl.Series, train: Rows, test: Rows) -> list[Finding]:
@@ -57,7 +58,7 @@ def find_shared_groups(frame: pl.DataFrame, train: Rows, test: Rows) -> list[Fin
         if n_distinct >= 0.99 * len(column):
             continue
         few = n_distinct <= _SMALL_GROUPS * len(column)
-        if few and (n_distinct < FEW_GROUPS or not _repeats(frame, column.name, n_distinct)):
+        if few and (n_distinct < FEW_GROUPS or not _repeats(frame, column.name)):
             continue
         here = column.gather(train).unique()
         shared = int(column.gather(test).is_in(here.implode()).sum())
@@ -74,13 +75,17 @@ def find_shared_groups(frame: pl.DataFrame, train: Rows, test: Rows) -> list[Fin
     return findings
 
 
-def _repeats(frame: pl.DataFrame, group: str, n_groups: int) -> bool:
-    """Return True when some feature has many values, and hardly different ones inside a group."""
+def _repeats(frame: pl.DataFrame, group: str) -> bool:
+    """Return True when some feature has many values, and hardly different ones inside a group.
+
+    Of a large table some groups are looked at, and of those some rows: about 25 a group still tell.
+    """
     numbers = [name for name, dtype in frame.schema.items() if dtype.is_float() and name != group]
     if not numbers:
         return False
     finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in numbers]
-    values = frame.lazy().select(pl.col(group), *finite)
+    looked_at = _some(frame, group)
+    values, n_groups = looked_at.lazy().select(pl.col(group), *finite), looked_at[group].n_unique()
     inside = values.select((pl.col(name) - pl.col(name).mean().over(group)).var().alias(name) for name in numbers)
     whole, many = values.select(pl.col(numbers).var()), values.select(pl.col(numbers).n_unique())
     within, overall, distinct = (part.row(0, named=True) for part in pl.collect_all([inside, whole, many]))
@@ -91,3 +96,13 @@ def _repeats(frame: pl.DataFrame, group: str, n_groups: int) -> bool:
         and distinct[name] > _FEWEST_VALUES * n_groups
         for name in numbers
     )
+
+
+def _some(frame: pl.DataFrame, group: str) -> pl.DataFrame:
+    """Return all rows of a table that is small; else at most `_MOST_ROWS` rows of `_MOST_GROUPS` groups."""
+    if frame.height <= _MOST_ROWS:
+        return frame
+    groups = frame[group].unique().sort()
+    if len(groups) > _MOST_GROUPS:
+        frame = frame.filter(pl.col(group).is_in(groups.sample(_MOST_GROUPS, seed=0).implode()))
+    return frame if frame.height <= _MOST_ROWS else frame.sample(_MOST_ROWS, seed=0)

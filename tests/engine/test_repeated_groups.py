@@ -2,6 +2,7 @@
 
 import numpy as np
 import polars as pl
+import pytest
 
 from mcp_server.engine.repeated_groups import find_shared_groups
 
@@ -30,3 +31,15 @@ def test_a_name_that_many_different_rows_share_is_no_group() -> None:
         }
     )
     assert named(frame) == []
+
+
+@pytest.mark.parametrize("n_groups", [40, 5_000])
+def test_groups_of_a_large_table_are_told_from_some_of_its_rows(n_groups: int) -> None:
+    rows = np.arange(150_000)
+    who = rows % n_groups
+    level = RNG.normal(size=n_groups)[who]
+    frame = pl.DataFrame({"patient_id": who, "pressure": level + 0.05 * RNG.normal(size=len(rows))})
+    train, test = rows[:100_000], rows[100_000:]
+    assert [finding.columns for finding in find_shared_groups(frame, train, test)] == [["patient_id"]]
+    unlike = frame.with_columns(pressure=pl.Series(RNG.normal(size=len(rows))))
+    assert find_shared_groups(unlike, train, test) == []
