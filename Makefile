@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTS := -n auto --dist loadgroup
 
-.PHONY: help setup demo test test-all lint types bench bench-training bench-validation serve doctor migration lock clean
+.PHONY: help setup demo test test-all lint types bench bench-explanation bench-training bench-validation serve doctor migration lock clean
 
 help:
 	@echo "make demo       the whole life of a model, driven through a real server"
@@ -49,6 +49,9 @@ types: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+bench-explanation: $(READY)
+	$(BIN)/python -m benchmarks explanation
 
 bench-validation: $(READY)
 	$(BIN)/python -m benchmarks validation

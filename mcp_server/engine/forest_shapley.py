@@ -42,9 +42,10 @@ def forest_shapley(forest: Any, matrix: Floats) -> tuple[Floats, Floats]:
     Source: Lundberg et al., Nature Machine Intelligence 2 (2020), algorithm 1, with the sum over subsets written as an
     integral of a polynomial, which Gauss-Legendre nodes give exactly: Yu et al., NeurIPS (2022), Linear TreeShap.
     """
-    rows = np.asarray(matrix, dtype=np.float32).astype(np.float64)  # as trees compare them
-    k = forest.estimators_[0].tree_.value.shape[2]
-    values = np.zeros((len(rows), rows.shape[1], k))
+    columns = np.ascontiguousarray(np.asarray(matrix, dtype=np.float32).astype(np.float64).T)  # as trees compare them
+    n_outputs = forest.estimators_[0].tree_.value.shape[2]
+    k = 1 if n_outputs == 2 else n_outputs  # what one of two classes gains, the other loses
+    values = np.zeros((len(columns), k, columns.shape[1]))
     base = np.zeros(k)
     paths: dict[int, list[tuple[Any, ...]]] = {}
     for tree in forest.estimators_:
@@ -54,25 +55,30 @@ def forest_shapley(forest: Any, matrix: Floats) -> tuple[Floats, Floats]:
     for d, found in paths.items():
         if d:
             leaves = _Leaves(*(np.array(part) for part in zip(*found, strict=True)))
-            _add(leaves, rows, values)
+            _add(leaves, columns, values)
     n_trees = len(forest.estimators_)
-    return values / n_trees, base / n_trees
+    values, base = np.moveaxis(values, 2, 0) / n_trees, base / n_trees
+    if n_outputs == 2:
+        return np.concatenate([-values, values], axis=2), np.concatenate([1 - base, base])
+    return values, base
 
 
 def _paths(tree: Any) -> Iterator[tuple[Any, ...]]:
     """Yield, for each leaf: features, ends of their intervals, whether a missing value passes, covers, and the value.
 
-    The cover of a feature is the share of training rows that its splits let through, one after the other.
+    The cover of a feature is the share of training rows that its splits let through, one after the other. The value
+    is that of the second of two classes, else of all k outputs.
     """
     left, right, feature = tree.children_left, tree.children_right, tree.feature
     weight, split, to_left = tree.weighted_n_node_samples, tree.threshold, tree.missing_go_to_left
+    value = tree.value[:, 0, 1:] if tree.value.shape[2] == 2 else tree.value[:, 0]
     waiting: list[tuple[int, dict[int, tuple[float, float, bool, float]]]] = [(0, {})]
     while waiting:
         node, path = waiting.pop()
         if left[node] < 0:
             ends = np.array(list(path.values()), dtype=np.float64).reshape(-1, 4)
             names = np.array(list(path), dtype=np.intp)
-            yield names, ends[:, 0], ends[:, 1], ends[:, 2] > 0, ends[:, 3], tree.value[node, 0]
+            yield names, ends[:, 0], ends[:, 1], ends[:, 2] > 0, ends[:, 3], value[node]
             continue
         name, at = int(feature[node]), float(split[node])
         low, high, missing, cover = path.get(name, (-np.inf, np.inf, True, 1.0))
@@ -83,11 +89,12 @@ def _paths(tree: Any) -> Iterator[tuple[Any, ...]]:
             waiting.append((child, path | {name: (*interval, passes, cover * share)}))
 
 
-def _add(leaves: _Leaves, rows: Floats, values: Floats) -> None:
-    """Add what the leaves mean for rows (n, m) to values (n, m, k)."""
+def _add(leaves: _Leaves, columns: Floats, values: Floats) -> None:
+    """Add what the leaves mean for columns (m, n) to values (m, k, n)."""
     nodes, weights = np.polynomial.legendre.leggauss((leaves.features.shape[1] + 1) // 2)
-    _walk(
-        rows,
+    walk = _walk if leaves.features.shape[1] <= _BITS else _walk_long
+    walk(
+        columns,
         leaves.features,
         leaves.low,
         leaves.high,
@@ -101,16 +108,15 @@ def _add(leaves: _Leaves, rows: Floats, values: Floats) -> None:
 
 
 @numba.njit(cache=True)
-def _inside(row: Any, features: Any, low: Any, high: Any, missing: Any, inside: Any) -> int:
-    """Write which of a leaf's intervals a row lies in to `inside` (d,); return the first `_BITS` of them as bits."""
-    pattern = 0
+def _patterns(columns: Any, features: Any, low: Any, high: Any, missing: Any, patterns: Any) -> None:
+    """Write which of a leaf's intervals each row lies in to `patterns` (n,), a bit for each of at most `_BITS`."""
+    patterns[:] = 0
     for j in range(len(features)):
-        x = row[features[j]]
-        held = missing[j] if np.isnan(x) else (x > low[j] and x <= high[j])
-        inside[j] = 1.0 if held else 0.0
-        if held and j < _BITS:
-            pattern |= 1 << j
-    return pattern
+        column, lowest, highest, passes = columns[features[j]], low[j], high[j], missing[j]
+        for row in range(len(patterns)):
+            x = column[row]
+            held = (x > lowest and x <= highest) or (passes and x != x)
+            patterns[row] |= np.int64(held) << j
 
 
 @numba.njit(cache=True)
@@ -133,7 +139,7 @@ def _share(inside: Any, cover: Any, nodes: Any, weights: Any, adds: Any) -> None
 
 @numba.njit(cache=True)
 def _walk(
-    rows: Any,
+    columns: Any,
     features: Any,
     low: Any,
     high: Any,
@@ -144,19 +150,54 @@ def _walk(
     weights: Any,
     values: Any,
 ) -> None:
-    """Add, for every leaf and row, what each feature on the leaf's path adds; rows of one pattern share the sum."""
-    n_leaves, d = features.shape
-    shares = d <= _BITS
-    table = np.zeros((1 << d if shares else 1, d))
-    known = np.zeros(len(table), dtype=np.int64)
+    """Add, for every leaf and row, what each feature on the leaf's path adds; rows of one pattern share the sum.
+
+    Rows come last in columns (m, n) and values (m, k, n), so that the inner loops run along memory.
+    """
+    (n_leaves, d), n_rows = features.shape, columns.shape[1]
+    table = np.zeros((1 << d, d))
+    known = np.zeros(1 << d, dtype=np.int64)
+    patterns = np.zeros(n_rows, dtype=np.int64)
     inside = np.zeros(d)
     for leaf in range(n_leaves):
-        for row in range(len(rows)):
-            pattern = _inside(rows[row], features[leaf], low[leaf], high[leaf], missing[leaf], inside)
-            place = pattern if shares else 0
-            if not shares or known[place] != leaf + 1:
-                _share(inside, cover[leaf], nodes, weights, table[place])
-                known[place] = leaf + 1
+        _patterns(columns, features[leaf], low[leaf], high[leaf], missing[leaf], patterns)
+        for row in range(n_rows):
+            pattern = patterns[row]
+            if known[pattern] != leaf + 1:
+                for j in range(d):
+                    inside[j] = (pattern >> j) & 1
+                _share(inside, cover[leaf], nodes, weights, table[pattern])
+                known[pattern] = leaf + 1
+        for j in range(d):
+            for c in range(leaf_values.shape[1]):
+                sums, value = values[features[leaf, j], c], leaf_values[leaf, c]
+                for row in range(n_rows):
+                    sums[row] += table[patterns[row], j] * value
+
+
+@numba.njit(cache=True)
+def _walk_long(
+    columns: Any,
+    features: Any,
+    low: Any,
+    high: Any,
+    missing: Any,
+    cover: Any,
+    leaf_values: Any,
+    nodes: Any,
+    weights: Any,
+    values: Any,
+) -> None:
+    """Do the same for paths of so many features that a table of all patterns would be too large."""
+    (n_leaves, d), n_rows = features.shape, columns.shape[1]
+    inside, adds = np.zeros(d), np.zeros(d)
+    for leaf in range(n_leaves):
+        for row in range(n_rows):
+            for j in range(d):
+                x = columns[features[leaf, j], row]
+                held = (x > low[leaf, j] and x <= high[leaf, j]) or (missing[leaf, j] and x != x)
+                inside[j] = 1.0 if held else 0.0
+            _share(inside, cover[leaf], nodes, weights, adds)
             for j in range(d):
                 for c in range(leaf_values.shape[1]):
-                    values[row, features[leaf, j], c] += table[place, j] * leaf_values[leaf, c]
+                    values[features[leaf, j], c, row] += adds[j] * leaf_values[leaf, c]
