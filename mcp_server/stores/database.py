@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from mcp_server.errors import FailedPreconditionError, ResourceExhaustedError, UnavailableError
 from mcp_server.settings import DatabaseSettings
 
+_LONGEST_TURN_S = 60  # whoever is first makes all tables, which takes longer than a statement may
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -44,6 +45,24 @@ class Database:
         """Yield a connection for reading only; on SQLite it never waits for a writer."""
         with _explained(), self.engine.connect().execution_options(reads_only=True) as connection:
             yield connection
+
+    @contextmanager
+    def turn(self, key: int, schema: str) -> Iterator[None]:
+        """Let processes that start at once fill a PostgreSQL schema, made if it is missing, one after the other.
+
+        Args:
+            key: of the lock; each schema has its own.
+            schema: its name.
+        """
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text(f"SET statement_timeout = '{_LONGEST_TURN_S}s'"))
+            connection.execute(sa.text(f"SELECT pg_advisory_lock({key})"))
+            connection.execute(sa.text("RESET statement_timeout"))
+            try:
+                connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
+                yield
+            finally:
+                connection.execute(sa.text(f"SELECT pg_advisory_unlock({key})"))
 
     def ping(self) -> None:
         """Make one round trip."""
@@ -170,6 +189,7 @@ def _upgrade(database: Database) -> None:
     # One transaction holds the lock and makes all the changes: a second process waits, then finds them made.
     with database.engine.begin() as connection:
         if not database.is_sqlite:
+            connection.execute(sa.text(f"SET LOCAL statement_timeout = '{_LONGEST_TURN_S}s'"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(6013770013)"))
         current = MigrationContext.configure(connection).get_current_revision()
         known = {revision.revision for revision in script.walk_revisions()}

@@ -72,7 +72,8 @@ def make_client(place: TrackingPlace) -> Any:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         if place.artifact_root is not None:
             place.artifact_root.mkdir(parents=True, exist_ok=True)
-        with _turn(place.database) if place.database is not None else _turn_at_file(place.uri, MlflowClient):
+        database = place.database
+        with _turn_at_file(place.uri, MlflowClient) if database is None else database.turn(_OPENING_LOCK, _SCHEMA):
             return MlflowClient(tracking_uri=place.uri, registry_uri=place.uri)
 
 
@@ -101,18 +102,6 @@ def _make_file(path: Path, connect: Callable[..., Any]) -> None:
     unfinished.replace(path)
     with closing(sqlite3.connect(path, timeout=20)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
-
-
-@contextmanager
-def _turn(database: Database) -> Iterator[None]:
-    """Let servers that start at once make MLflow's schema and its tables one after the other."""
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text(f"SELECT pg_advisory_lock({_OPENING_LOCK})"))
-        try:
-            connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}"))
-            yield
-        finally:
-            connection.execute(sa.text(f"SELECT pg_advisory_unlock({_OPENING_LOCK})"))
 
 
 def _keep_quiet(timeout_s: float) -> None:

@@ -248,15 +248,10 @@ def _open_schema(database: Database) -> Any:
     patience_ms = int(database.settings.statement_timeout_s * 1000)
     options = f"-csearch_path={_SCHEMA} -cstatement_timeout={patience_ms}"
     url = database.url.update_query_dict({"options": options, "connect_timeout": wait_s})
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text(f"SELECT pg_advisory_lock({_OPENING_LOCK})"))
-        try:
-            connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}"))
-            return _connect(
-                url.render_as_string(hide_password=False), {"pool_size": 2, "max_overflow": 6, "pool_pre_ping": True}
-            )
-        finally:
-            connection.execute(sa.text(f"SELECT pg_advisory_unlock({_OPENING_LOCK})"))
+    with database.turn(_OPENING_LOCK, _SCHEMA):
+        return _connect(
+            url.render_as_string(hide_password=False), {"pool_size": 2, "max_overflow": 6, "pool_pre_ping": True}
+        )
 
 
 def _connect(url: str, engine_settings: dict[str, Any]) -> Any:

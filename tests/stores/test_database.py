@@ -1,6 +1,7 @@
 """The database: migrations, transactions, and errors in words."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,28 @@ def test_a_database_that_is_not_there_is_unavailable():
     with pytest.raises(UnavailableError, match="does not answer"):
         database.ping()
     database.close()
+
+
+def test_a_process_waits_for_its_turn_longer_than_a_statement_may_take(database):
+    if database.is_sqlite:
+        pytest.skip("processes take turns at an SQLite file by a lock beside it")
+    hasty = Database(database.url.render_as_string(hide_password=False), DatabaseSettings(statement_timeout_s=0.05))
+    waiting = "wait_event = 'advisory' AND clock_timestamp() - query_start > '0.3s'"
+
+    def has_waited():
+        with database.read() as connection:
+            return connection.execute(sa.text(f"SELECT 1 FROM pg_stat_activity WHERE {waiting}")).scalar() == 1
+
+    def take():
+        with hasty.turn(77, "somewhere"):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.turn(77, "somewhere"):
+            second = pool.submit(take)
+            while not has_waited():
+                assert not second.done()
+        second.result(timeout=30)
+    with pytest.raises(UnavailableError), hasty.begin() as connection:
+        connection.execute(sa.text("SELECT pg_sleep(5)"))  # for other statements its own limit holds again
+    hasty.close()
