@@ -50,5 +50,5 @@ def leave_behind(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def rest(arguments: dict[str, Any]) -> dict[str, Any]:
-    time.sleep(0.3)
+    time.sleep(1.0)
     return {"process": os.getpid()}

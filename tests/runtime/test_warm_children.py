@@ -58,7 +58,7 @@ def test_a_child_that_met_a_limit_is_killed_and_the_next_call_gets_another(child
 def test_what_a_child_was_left_with_does_not_count_against_the_next_call(children):
     first = run(children, "leave_behind")["process"]
 
-    second = run(children, "rest", memory_bytes=600 * 1024**2)["process"]
+    second = run(children, "rest", memory_bytes=500 * 1024**2)["process"]
 
     assert second != first
     assert not psutil.pid_exists(first)
